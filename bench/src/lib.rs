@@ -1,0 +1,3 @@
+//! The harness: races the contenders, measures, draws.
+
+pub mod results;

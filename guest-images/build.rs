@@ -1,0 +1,28 @@
+//! Builds what runs on the inside and tells the library where it lies.
+
+use guest_builder::{BARE_METAL, Error, STATIC_LINUX};
+
+fn main() {
+    if let Err(error) = build() {
+        guest_builder::fail(&error);
+    }
+}
+
+fn build() -> Result<(), Error> {
+    guest_builder::require_x86_64_linux()?;
+    guest_builder::rerun_if_changed([
+        "build.rs",
+        "kernel",
+        "workload",
+        "protocol",
+        "builder",
+        "../Cargo.toml",
+        "../Cargo.lock",
+        "../.cargo",
+    ]);
+    let kernel = guest_builder::build("kernel", BARE_METAL, "guest")?;
+    let workload = guest_builder::build("workload", STATIC_LINUX, "guest")?;
+    println!("cargo::rustc-env=LAB_KERNEL={}", kernel.display());
+    println!("cargo::rustc-env=LAB_WORKLOAD={}", workload.display());
+    Ok(())
+}
