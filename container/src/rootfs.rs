@@ -47,7 +47,7 @@ pub enum Image {
 }
 
 /// The host's root directory, still reachable after the pivot: the devices are bound from it.
-pub struct OldRoot(OwnedFd);
+pub struct OldRoot(());
 
 /// Refuses a directory that is none, before anything is made.
 pub fn check(image: &Image) -> Result<(), Error> {
@@ -131,7 +131,7 @@ pub fn enter(image: &Image, shifted: Option<BorrowedFd<'_>>, namespaces: Namespa
     // (pivot_root(2), "pivot_root(".", ".")").
     pivot_root(".", ".").map_err(Error::step("pivot into", BASE))?;
     fchdir(old_root.as_fd()).map_err(Error::step("stay in", "the host's root"))?;
-    Ok(OldRoot(old_root))
+    Ok(OldRoot(()))
 }
 
 impl OldRoot {
