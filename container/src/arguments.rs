@@ -68,12 +68,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FD", value_parser = open_descriptor)]
     marks_fd: Option<RawFd>,
     /// The program and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
 

@@ -90,6 +90,12 @@ pub fn open_directory() -> TempDir {
     directory
 }
 
+/// Copies a program by a process of its own: written by this one, the copy could be open for writing in a child that
+/// another test is just starting, and then nobody may execute it (ETXTBSY).
+pub fn copy(from: &str, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 /// An image with busybox, its applets, a few directories, and this very test program as `/bin/probe`.
 pub fn image() -> Result<&'static Path, String> {
     static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
