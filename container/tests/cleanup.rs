@@ -1,5 +1,7 @@
 //! Nothing of a run stays behind, whatever ended it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -110,7 +112,7 @@ fn after_two_hundred_runs_nothing_is_left() {
         assert_eq!(child.wait().unwrap().code(), Some(3));
     }
     assert_eq!(watched.processes("no marker"), [0; 0]);
-    assert_eq!(cgroups_of(&launchers), [PathBuf::new(); 0]);
+    assert_eq!(cgroups_of(&launchers), Vec::<PathBuf>::new());
     assert_eq!(mounts(), before);
 }
 
@@ -227,7 +229,7 @@ fn a_killed_first_process_ends_the_run() {
     assert_eq!(unsafe { libc::kill(first as i32, libc::SIGKILL) }, 0);
     assert_eq!(child.wait().unwrap().code(), Some(137));
     assert_eq!(watched.processes("40005"), [0; 0]);
-    assert_eq!(cgroups_of(&BTreeSet::from([child.id()])), [PathBuf::new(); 0]);
+    assert_eq!(cgroups_of(&BTreeSet::from([child.id()])), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -249,6 +251,6 @@ fn a_run_that_fails_leaves_nothing_either() {
         assert!(child.wait().unwrap().code() >= Some(125));
     }
     assert_eq!(watched.processes("no marker"), [0; 0]);
-    assert_eq!(cgroups_of(&launchers), [PathBuf::new(); 0]);
+    assert_eq!(cgroups_of(&launchers), Vec::<PathBuf>::new());
     assert_eq!(mounts(), before);
 }

@@ -1,5 +1,7 @@
 //! The root file system: what is written stays inside, the image stays as it is.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::fs;

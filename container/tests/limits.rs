@@ -1,5 +1,7 @@
 //! Every limit is really enforced. On cgroup v1 and v2 alike: the kernel's own counters are the witnesses.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Every namespace is really another one inside, and is the host's when left out.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::fs;

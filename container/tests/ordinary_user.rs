@@ -1,5 +1,7 @@
 //! The same container for somebody without rights on the host. Run as root, these tests become such a user first.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::ffi::OsStr;
@@ -33,12 +35,11 @@ fn container<S: AsRef<OsStr>>(launcher: &TempDir, arguments: impl IntoIterator<I
 }
 
 fn own_id() -> u32 {
-    // SAFETY: takes nothing and cannot fail.
     if common::is_root() {
-        NOBODY
-    } else {
-        unsafe { libc::geteuid() }
+        return NOBODY;
     }
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 /// The image, where everybody may read it.

@@ -1,5 +1,7 @@
 //! The program: its status, its signals, its surroundings.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::fs::File;
