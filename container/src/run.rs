@@ -71,7 +71,17 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         config.marks.mark(Phase::UserMapWritten);
     }
     let image = match (&config.image, users) {
-        (Image::Directory(path), Some(users)) if users.is_range() => rootfs::shift_owners(path, pid)?,
+        (Image::Directory(path), Some(users)) if users.is_range() => {
+            let shifted = rootfs::shift_owners(path, pid)?;
+            if shifted.is_none() {
+                // Worth a word, no reason to stop: most images can be read by everybody.
+                eprintln!(
+                    "container: note: the file system of {} cannot shift owners (tmpfs can from Linux 6.3 on, overlay and network file systems cannot): its files belong to nobody inside",
+                    path.display()
+                );
+            }
+            shifted
+        }
         _ => None,
     };
     let stragglers = match config.namespaces.has(Namespace::Pid) {

@@ -8,6 +8,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use common::{children, container, message, shell, text, until};
 
 /// The container's cgroup for `controller`, from outside.
@@ -32,6 +35,12 @@ fn cgroup_of(launcher: &Child, controller: &str) -> PathBuf {
         .map(|root| PathBuf::from(root).join(&own))
         .find(|path| path.exists());
     found.unwrap_or_else(|| panic!("no directory for {own}"))
+}
+
+/// Ends the program, as a user would, and waits for the launcher.
+fn end(launcher: &mut Child) {
+    kill(Pid::from_raw(launcher.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(launcher.wait().unwrap().code(), Some(143));
 }
 
 #[test]
@@ -84,8 +93,25 @@ fn processes_beyond_the_limit_are_refused() {
 fn a_fork_bomb_stays_inside() {
     let image = image_or_skip!();
     root_or_skip!();
-    let bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 0.2; echo still here";
-    assert_eq!(text(&shell(image, &["--pids", "40"], bomb)), "still here");
+    let mut launcher = container(["--pids", "40", "--rootfs"])
+        .arg(image)
+        .args([
+            "--",
+            "sh",
+            "-c",
+            "bomb() { bomb | bomb & }; (bomb) 2>/dev/null & exec sleep 1000",
+        ])
+        .spawn()
+        .unwrap();
+    let cgroup = cgroup_of(&launcher, "pids");
+    until("the bomb meets the limit", || {
+        let text = fs::read_to_string(cgroup.join("pids.events")).ok()?;
+        (text.trim() != "max 0").then_some(())
+    });
+    let current = fs::read_to_string(cgroup.join("pids.current")).unwrap();
+    assert!(current.trim().parse::<u64>().unwrap() <= 40, "{current}");
+    end(&mut launcher);
+    assert!(!cgroup.exists());
 }
 
 #[test]
@@ -105,12 +131,7 @@ fn processor_time_beyond_the_limit_is_withheld() {
         count.parse::<u64>().ok().filter(|&count| count > 0)
     });
     assert!(throttled > 0);
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(launcher.id() as i32),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    launcher.wait().unwrap();
+    end(&mut launcher);
 }
 
 #[test]
@@ -137,10 +158,5 @@ fn the_values_asked_for_are_the_ones_set() {
     );
     assert_eq!(read("pids", ["pids.max", "pids.max"]), "33");
     assert!(read("cpu", ["cpu.cfs_quota_us", "cpu.max"]).starts_with("150000"));
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(launcher.id() as i32),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    launcher.wait().unwrap();
+    end(&mut launcher);
 }

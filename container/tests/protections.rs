@@ -56,6 +56,22 @@ fn the_shells_ways_out_are_refused() {
 }
 
 #[test]
+fn they_are_refused_to_the_hosts_root_too() {
+    let image = image_or_skip!();
+    root_or_skip!();
+    // Without a user namespace the container's root is the host's: capabilities and the filter alone hold it.
+    for (script, _) in REFUSED {
+        let output = shell(image, &["--without", "user"], script);
+        assert!(!output.status.success(), "{script}: {output:?}");
+    }
+    assert!(
+        probe(image, &["--without", "user"], "system_calls_inside")
+            .iter()
+            .all(|answer| { answer == "inet ok" || (!answer.ends_with(" ok")) })
+    );
+}
+
+#[test]
 fn masked_files_are_empty_and_the_rest_is_absent() {
     let image = image_or_skip!();
     for path in [
