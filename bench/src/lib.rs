@@ -1,4 +1,9 @@
 //! The harness: races the contenders, measures, draws.
 
+#[cfg(test)]
+mod examples;
 pub mod results;
 pub mod stats;
+pub mod table;
+pub mod verdict;
+pub mod words;
