@@ -1,5 +1,6 @@
 //! The harness: races the contenders, measures, draws.
 
+pub mod charts;
 #[cfg(test)]
 mod examples;
 pub mod results;
