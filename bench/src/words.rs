@@ -31,19 +31,51 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A ratio, to two digits: more would claim more than a machine repeats tomorrow.
+/// A ratio, to two digits: more would claim more than a machine repeats tomorrow. Close to 1, where two digits would
+/// hide the difference, to two decimals.
 pub fn ratio(ratio: f64) -> String {
-    significant(ratio, 2)
+    with_decimals(ratio, ratio_decimals(ratio))
 }
 
-/// A ratio with its 95% interval: `1.9 (1.8–2.0)`.
+/// A ratio's 95% interval, with as many decimals as [`ratio`] shows of it: `95% 1.8–2.0`.
+pub fn interval(found: &Comparison) -> String {
+    let end = |end| with_decimals(end, ratio_decimals(found.ratio));
+    format!("95% {}–{}", end(found.ci95[0]), end(found.ci95[1]))
+}
+
+/// A ratio with its 95% interval for a column that says so, a decimal finer than [`ratio`]: `1.93 (1.84–2.02)`.
 pub fn ratio_with_interval(found: &Comparison) -> String {
+    let shown = |figure| {
+        with_decimals(
+            figure,
+            ratio_decimals(found.ratio).max(1) + usize::from(found.ratio < 10.0),
+        )
+    };
     format!(
         "{} ({}–{})",
-        ratio(found.ratio),
-        ratio(found.ci95[0]),
-        ratio(found.ci95[1])
+        shown(found.ratio),
+        shown(found.ci95[0]),
+        shown(found.ci95[1])
     )
+}
+
+fn ratio_decimals(ratio: f64) -> usize {
+    match ratio {
+        ratio if (0.9..1.1).contains(&ratio) => 2,
+        ratio if ratio >= 10.0 => 0,
+        ratio if ratio >= 1.0 => 1,
+        // 0.34 has two digits with two decimals, 0.034 with three.
+        ratio if ratio > 0.0 => (1.0 - ratio.log10().floor()) as usize,
+        _ => 1,
+    }
+}
+
+fn with_decimals(value: f64, decimals: usize) -> String {
+    if value.is_finite() {
+        format!("{value:.decimals$}")
+    } else {
+        "-".to_string()
+    }
 }
 
 /// A share of a whole: `38%`, `<1%`.
@@ -180,7 +212,19 @@ mod tests {
 
     #[test]
     fn ratios_and_shares() {
-        assert_eq!([1.94, 0.344, 12.4, 0.999].map(ratio), ["1.9", "0.34", "12", "1.0"]);
+        assert_eq!(
+            [1.94, 0.344, 12.4, 0.999, 0.0344].map(ratio),
+            ["1.9", "0.34", "12", "1.00", "0.034"]
+        );
+        let found = |ratio, ci95| Comparison {
+            a: "a".into(),
+            b: "b".into(),
+            ratio,
+            ci95,
+        };
+        assert_eq!(interval(&found(1.93, [1.84, 2.02])), "95% 1.8–2.0");
+        assert_eq!(ratio_with_interval(&found(1.93, [1.84, 2.02])), "1.93 (1.84–2.02)");
+        assert_eq!(ratio_with_interval(&found(36.96, [34.9, 39.2])), "37.0 (34.9–39.2)");
         assert_eq!(ratio(f64::NAN), "-");
         assert_eq!(
             [share(1, 3), share(1, 1000), share(0, 5), share(1, 0)],

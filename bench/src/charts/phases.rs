@@ -84,7 +84,7 @@ fn title(sides: &[&Contender]) -> String {
         let phase = side.phases.iter().max_by_key(|phase| phase.duration_ns)?;
         let part = words::share(phase.duration_ns, whole(side));
         let name = if side.name == "vm" { "VM" } else { &side.name };
-        Some(format!("the {name} spends {part} of its start until “{}”", phase.name))
+        Some(format!("the step to “{}” is {part} of the {name}'s start", phase.name))
     });
     let text = largest.collect::<Vec<_>>().join("; ");
     let mut letters = text.chars();

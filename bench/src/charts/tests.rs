@@ -83,7 +83,9 @@ fn titles_are_computed_from_the_data() {
     );
     assert_eq!(charts[0].title, expected);
     assert!(
-        charts[1].title.starts_with("The container spends"),
+        charts[1]
+            .title
+            .starts_with("The step to “clone returned” is 31% of the container's start"),
         "{}",
         charts[1].title
     );
