@@ -3,6 +3,7 @@
 pub mod charts;
 #[cfg(test)]
 mod examples;
+pub mod report;
 pub mod results;
 pub mod stats;
 pub mod table;
