@@ -29,7 +29,7 @@ pub fn sentence(summary: &Summary) -> String {
         });
         return format!(
             "{}{}. The VM's figures hold for the KVM backend {}.",
-            compared("A VM", "a container", &found),
+            compared(&found),
             against_crun.unwrap_or_default(),
             summary.provenance.kvm_backend
         );
@@ -38,12 +38,10 @@ pub fn sentence(summary: &Summary) -> String {
         .into_iter()
         .filter_map(|name| why_missing(summary, name));
     let missing = missing.collect::<Vec<_>>().join(" ");
-    let rest = [("A VM", "vm"), ("A container", "container")]
+    let rest = ["vm", "container"]
         .into_iter()
-        .find_map(|(title, name)| {
-            let found = words::comparison(summary, name, "process")?;
-            Some(format!(" {}.", compared(title, "a plain process", &found)))
-        });
+        .find_map(|name| words::comparison(summary, name, "process"))
+        .map(|found| format!(" {}.", compared(&found)));
     format!(
         "No verdict on VM against container: {missing}{}",
         rest.unwrap_or_default()
@@ -76,7 +74,8 @@ fn obstacle(summary: &Summary) -> Option<String> {
     }
 }
 
-fn compared(a: &str, b: &str, found: &Comparison) -> String {
+fn compared(found: &Comparison) -> String {
+    let (a, b) = (words::spoken(&found.a), words::spoken_within(&found.b));
     let [low, high] = found.ci95;
     if low <= 1.0 && 1.0 <= high {
         return format!(

@@ -114,6 +114,24 @@ pub fn label(contender: &str, provenance: &Provenance) -> String {
     }
 }
 
+/// A contender in a sentence, as its subject: `A VM`.
+pub fn spoken(contender: &str) -> String {
+    match contender {
+        "vm" => "A VM".to_string(),
+        "container" => "A container".to_string(),
+        "process" => "A plain process".to_string(),
+        peer => peer.to_string(),
+    }
+}
+
+/// [`spoken`] anywhere else in the sentence: `a VM`.
+pub fn spoken_within(contender: &str) -> String {
+    match contender {
+        "vm" | "container" | "process" => spoken(contender).replacen('A', "a", 1),
+        peer => peer.to_string(),
+    }
+}
+
 /// The contenders that ran and those that could not.
 pub fn measured_and_skipped(summary: &Summary) -> (Vec<&Contender>, Vec<&Contender>) {
     summary

@@ -146,7 +146,7 @@ fn caption(canvas: &mut Canvas, summary: &Summary) {
 pub fn origin(provenance: &Provenance) -> String {
     let under = if provenance.nested { ", itself a guest" } else { "" };
     let mut parts = vec![
-        format!("n = {} runs each", provenance.n),
+        format!("n = {} each", provenance.n),
         format!("{}, {} CPUs{under}", provenance.cpu, provenance.cpus),
         format!("Linux {}", provenance.kernel),
         format!("KVM backend {}", provenance.kvm_backend),

@@ -77,7 +77,7 @@ fn titles_are_computed_from_the_data() {
     let charts = draw_all(&summary, &samples).unwrap();
     let p50 = |index: usize| words::duration(summary.contenders[index].startup_ns.unwrap().p50);
     let expected = format!(
-        "process has started after {}, container after {} (medians)",
+        "A plain process has started after {}, a container after {} (medians)",
         p50(0),
         p50(1)
     );

@@ -23,8 +23,9 @@ pub(super) fn table(caption: &str, header: &[&str], figures: usize, rows: &[Vec<
             ""
         }
     };
+    let kind = if figures > 0 { "figures" } else { "words" };
     let mut table = format!(
-        "<div class=\"wide figures\" tabindex=\"0\"><table><caption>{}</caption>\n<thead><tr>",
+        "<p class=\"second\">{}</p>\n<div class=\"wide {kind}\" tabindex=\"0\"><table>\n<thead><tr>",
         escape(caption)
     );
     for (column, title) in header.iter().enumerate() {

@@ -43,6 +43,15 @@ pub fn write(summary: &Summary, samples: &[Sample], folder: &Path) -> Result<Pat
     }
 }
 
+/// What a chart is about; what it shows is its own title.
+fn topic(chart: &str) -> &'static str {
+    match chart {
+        "startup" => "How long a start takes",
+        "phases" => "Where the time goes",
+        _ => "What an instance holds in memory",
+    }
+}
+
 /// The whole page.
 fn page(summary: &Summary, samples: &[Sample]) -> Result<String, Error> {
     let mut page = format!(
@@ -63,7 +72,7 @@ fn page(summary: &Summary, samples: &[Sample]) -> Result<String, Error> {
     for chart in charts::draw_all(summary, samples)? {
         page.push_str(&format!(
             "<section>\n<h2>{}</h2>\n{}",
-            escape(&chart.title),
+            topic(chart.name),
             html::figure(&chart.svg)
         ));
         page.push_str(&match chart.name {

@@ -46,9 +46,9 @@ pub(super) fn startup(summary: &Summary) -> String {
         "max",
         "n",
         "× process (95%)",
-        "p50 until the launcher ended",
+        "p50 of the whole run",
     ];
-    let caption = "Start line to finish line, in milliseconds. A percentile the runs are too few for is left out \
+    let caption = "Start line to finish line, in milliseconds; the last column lasts until the launcher ended. A percentile the runs are too few for is left out \
                    (p90 below 10, p99 below 100).";
     table(caption, &header, 8, &rows)
 }
@@ -81,7 +81,7 @@ pub(super) fn phases(summary: &Summary) -> String {
             )
         })
         .collect::<Vec<_>>()
-        .join("<p></p>\n")
+        .join("\n")
 }
 
 pub(super) fn memory(summary: &Summary) -> String {
