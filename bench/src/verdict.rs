@@ -103,12 +103,8 @@ fn why_missing(summary: &Summary, name: &str) -> Option<String> {
         None => Some(format!("{name} was not asked for.")),
         Some(contender) if ran(contender) => None,
         Some(contender) => {
-            let reason = contender
-                .reason
-                .as_deref()
-                .unwrap_or("no run reached the finish line")
-                .trim_end_matches('.');
-            Some(format!("{name} did not run here ({reason})."))
+            let reason = contender.reason.as_deref().unwrap_or("no run reached the finish line");
+            Some(format!("{name} did not run here ({}).", words::brief(reason)))
         }
     }
 }

@@ -45,18 +45,13 @@ pub fn interval(found: &Comparison) -> String {
 
 /// A ratio with its 95% interval for a column that says so, a decimal finer than [`ratio`]: `1.93 (1.84–2.02)`.
 pub fn ratio_with_interval(found: &Comparison) -> String {
-    let shown = |figure| {
-        with_decimals(
-            figure,
-            ratio_decimals(found.ratio).max(1) + usize::from(found.ratio < 10.0),
-        )
+    let decimals = match found.ratio {
+        ratio if ratio < 10.0 => ratio_decimals(ratio).max(2),
+        ratio if ratio < 100.0 => 1,
+        _ => 0,
     };
-    format!(
-        "{} ({}–{})",
-        shown(found.ratio),
-        shown(found.ci95[0]),
-        shown(found.ci95[1])
-    )
+    let [ratio, low, high] = [found.ratio, found.ci95[0], found.ci95[1]].map(|figure| with_decimals(figure, decimals));
+    format!("{ratio} ({low}–{high})")
 }
 
 fn ratio_decimals(ratio: f64) -> usize {
@@ -111,6 +106,31 @@ pub fn label(contender: &str, provenance: &Provenance) -> String {
         format!("{contender} ({backend})")
     } else {
         contender.to_string()
+    }
+}
+
+/// A reason short enough for a sentence or a caption; the whole of it stands with the contender.
+pub fn brief(reason: &str) -> String {
+    const LONGEST: usize = 100;
+    let reason = reason.trim_end_matches('.');
+    if reason.chars().count() <= LONGEST {
+        return reason.to_string();
+    }
+    let cut = wrap(reason, LONGEST as f64, |line| line.chars().count() as f64);
+    format!(
+        "{}…",
+        cut.first()
+            .map_or("", String::as_str)
+            .trim_end_matches([',', ';', ':', '.'])
+    )
+}
+
+/// The first digits of a git revision, enough to find it, with its `-dirty`.
+pub fn short_revision(revision: &str) -> String {
+    const DIGITS: usize = 12;
+    match revision.split_once('-') {
+        Some((hash, state)) => format!("{hash:.DIGITS$}-{state}"),
+        None => format!("{revision:.DIGITS$}"),
     }
 }
 
@@ -269,6 +289,18 @@ mod tests {
         let turned = comparison(&summary, "crun", "vm").unwrap();
         assert_eq!((turned.ratio, turned.ci95), (2.0, [1.25, 2.5]));
         assert_eq!(comparison(&summary, "crun", "runc"), None);
+    }
+
+    #[test]
+    fn what_is_long_is_cut_at_a_word() {
+        assert_eq!(brief("there is no /dev/kvm."), "there is no /dev/kvm");
+        let long = brief(&"word, ".repeat(40));
+        assert!(long.ends_with("word…") && long.chars().count() <= 101, "{long}");
+        assert_eq!(
+            short_revision("8dc7a5283a3167d2876ccf7d2765bb1c31a4e57e-dirty"),
+            "8dc7a5283a31-dirty"
+        );
+        assert_eq!(short_revision("8dc7a52"), "8dc7a52");
     }
 
     #[test]

@@ -8,10 +8,13 @@
 /// Advance widths of DejaVu Sans, the widest of the usual ones, rounded up by class of glyph.
 pub fn text_width(text: &str, size: f64) -> f64 {
     let em = |letter: char| match letter {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' => 0.34,
-        'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '/' | '-' | '·' => 0.42,
-        'm' | 'w' | 'M' | 'W' | '%' | '@' | '—' => 1.0,
-        'A'..='Z' | '×' | '+' | '<' | '>' | '=' | '≥' => 0.84,
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' | '·' => 0.34,
+        'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '/' | '-' => 0.42,
+        'c' | 's' | 'z' => 0.56,
+        'k' | 'v' | 'x' | 'y' => 0.6,
+        'm' | 'M' | 'W' | '%' | '@' | '—' => 1.0,
+        'w' | '×' | '+' | '<' | '>' | '=' | '≥' => 0.84,
+        'A'..='Z' => 0.8,
         ' '..='~' | '–' | 'µ' => 0.65,
         _ => 1.1,
     };
@@ -179,12 +182,13 @@ mod tests {
 
     #[test]
     fn widths_by_hand() {
-        // "ab" = 2 * 0.65 em, "il" = 2 * 0.34 em, "VM" = 0.84 + 1.0 em, at 10 pixels.
-        for (text, width) in [("ab", 13.0), ("il", 6.8), ("VM", 18.4), ("", 0.0)] {
+        // "ab" = 2 * 0.65 em, "il" = 2 * 0.34 em, "VM" = 0.8 + 1.0 em, at 10 pixels.
+        for (text, width) in [("ab", 13.0), ("il", 6.8), ("VM", 18.0), ("", 0.0)] {
             assert!((text_width(text, 10.0) - width).abs() < 1e-9, "{text}");
         }
         assert_eq!(shorten("abcdef", 39.0, 10.0), "abcdef");
-        assert_eq!(shorten("abcdef", 30.0, 10.0), "ab…");
+        // a, b, c and the ellipsis: 6.5 + 6.5 + 5.6 + 11 = 29.6.
+        assert_eq!(shorten("abcdef", 30.0, 10.0), "abc…");
         assert_eq!(shorten("abcdef", 1.0, 10.0), "");
     }
 

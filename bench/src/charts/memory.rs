@@ -31,7 +31,8 @@ pub(super) fn sheet(summary: &Summary) -> (String, Canvas) {
     let (measured, _) = words::measured_and_skipped(summary);
     let title = title(&measured);
     let how = "Held by one instance while its workload idles; kernel memory is what the host's kernel keeps for it. \
-               Peak: most ever charged to its memory cgroup, file pages it brought in included.";
+               Peak: most ever charged to its memory cgroup. A file page is charged to whoever read it first, so \
+               what was in the cache before is in the bar and not in the peak.";
     let mut canvas = Canvas::titled(&title, how);
     if measured.is_empty() {
         canvas.paragraph("No contender could run here.", LABEL_SIZE, INK, false);
