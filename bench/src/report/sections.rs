@@ -183,9 +183,9 @@ pub(super) fn method(summary: &Summary) -> String {
         (
             "Interleaving",
             format!(
-                "The contenders take turns, in an order that is turned round from round to round, with {} ms of rest \
-                 between launches. A slow minute of the machine hits all of them alike. A few launches to warm up \
-                 come first and do not count.",
+                "Every round launches every contender once, in an order drawn by lot; the next round takes it backwards \
+                 (ABBA), with {} ms of rest between launches. A machine that grows slower or faster does so for all \
+                 of them alike. A few launches to warm up come first and do not count.",
                 from.gap_ms
             ),
         ),
