@@ -3,6 +3,9 @@
 //! An SVG is drawn in whatever font the reader's machine has, so nobody here can measure a text. Widths are estimated
 //! from the widest of the common fonts; what fits by that estimate fits everywhere.
 
+/// How much wider a bold text is than a plain one.
+pub const BOLD: f64 = 1.1;
+
 /// Width of `text` in pixels at a font size in pixels: never less than what a common sans-serif font needs.
 ///
 /// Advance widths of DejaVu Sans, the widest of the usual ones, rounded up by class of glyph.

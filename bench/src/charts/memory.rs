@@ -57,7 +57,7 @@ pub(super) fn sheet(summary: &Summary) -> (String, Canvas) {
         .collect();
     let widest = names
         .iter()
-        .map(|name| layout::text_width(name, LABEL_SIZE) * 1.1)
+        .map(|name| layout::text_width(name, LABEL_SIZE) * layout::BOLD)
         .fold(0.0, f64::max);
     let left = MARGIN + widest + 10.0;
     let scale = Scale::linear(0.0, (most as f64).max(1.0), left, WIDTH - MARGIN - TOTAL_ROOM);

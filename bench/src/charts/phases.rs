@@ -102,12 +102,12 @@ fn group(canvas: &mut Canvas, summary: &Summary, side: &Contender, scale: &Scale
         ""
     };
     let total = format!("{} from start line to finish line{guest}", words::duration(whole(side)));
-    // The name may take what the line leaves; bold glyphs are about a tenth wider.
-    let room = (WIDTH - 2.0 * MARGIN - GAP - layout::text_width(&total, SMALL_SIZE)) / 1.1;
+    // The name may take what the line leaves.
+    let room = (WIDTH - 2.0 * MARGIN - GAP - layout::text_width(&total, SMALL_SIZE)) / layout::BOLD;
     let name = layout::shorten(&words::label(&side.name, &summary.provenance), room, LABEL_SIZE);
     let y = canvas.y + ROW / 2.0;
     canvas.heading(&name, (MARGIN, y), LABEL_SIZE);
-    let after = MARGIN + layout::text_width(&name, LABEL_SIZE) * 1.1 + GAP;
+    let after = MARGIN + layout::text_width(&name, LABEL_SIZE) * layout::BOLD + GAP;
     canvas.label(&total, (after, y), Anchor::Start, SMALL_SIZE, GREY);
     canvas.y += ROW;
     for phase in &side.phases {
