@@ -1,2 +1,53 @@
-//! The command.
-fn main() {}
+//! `lab`: the command.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bench::cli::{Cli, Command};
+use bench::compare::compare;
+use bench::interrupt::Interrupt;
+use bench::{table, verdict};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        // Whoever reads our output has seen enough (`lab compare | head`): no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If even standard error is gone, the exit status still says it.
+            let _ = writeln!(io::stderr(), "lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Compare(arguments) => {
+            let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
+            let done = compare(&arguments.options(), &interrupt)?;
+            let mut out = io::stdout().lock();
+            writeln!(
+                out,
+                "{}\n{}",
+                table::startup(&done.summary),
+                table::phases(&done.summary)
+            )?;
+            writeln!(out, "{}\n", verdict::sentence(&done.summary))?;
+            writeln!(out, "results: {}", done.folder.display())?;
+            // 128 + signal, as for a program the signal ended.
+            Ok(match done.interrupted {
+                Some(signal) => ExitCode::from(128u8.saturating_add(signal as u8)),
+                None => ExitCode::SUCCESS,
+            })
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
