@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::compare::{self, Options};
 use crate::contenders::NAMES;
+use crate::doctor::trial::{self, Trial};
 
 /// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
 #[derive(Debug, Parser)]
@@ -22,6 +23,18 @@ pub struct Cli {
 pub enum Command {
     /// Race the contenders; print and keep what was found.
     Compare(Compare),
+    /// Find out, by trying, what this machine offers for isolating programs.
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One attempt of `doctor`, in a process of its own.
+    #[command(name = trial::SUBCOMMAND, hide = true)]
+    Trial {
+        /// What to attempt.
+        what: Trial,
+    },
 }
 
 /// Options of `lab compare`.

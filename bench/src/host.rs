@@ -23,7 +23,12 @@ pub fn kvm_backend() -> &'static str {
 /// Whether this machine itself runs under a hypervisor: the processor's hypervisor flag, which hypervisors set and
 /// silicon does not (Intel SDM vol. 2A, CPUID leaf 1, ECX bit 31).
 pub fn nested() -> bool {
-    cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"))
+    cpu_flags().split(' ').any(|flag| flag == "hypervisor")
+}
+
+/// The processor's features by the kernel's names, with spaces between.
+pub fn cpu_flags() -> String {
+    cpuinfo("flags").unwrap_or_default()
 }
 
 /// The processor's model name.

@@ -7,6 +7,7 @@ pub mod cgroups;
 pub mod cli;
 pub mod compare;
 pub mod contenders;
+pub mod doctor;
 pub mod evaluate;
 #[cfg(test)]
 mod examples;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use bench::cli::{Cli, Command};
 use bench::compare::compare;
 use bench::interrupt::Interrupt;
-use bench::{table, verdict};
+use bench::{doctor, table, verdict};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -43,7 +43,26 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 None => ExitCode::SUCCESS,
             })
         }
+        Command::Doctor { json } => {
+            let findings = doctor::examine();
+            let text = if json {
+                doctor::json(&findings)? + "\n"
+            } else {
+                doctor::text(&findings, columns())
+            };
+            io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Trial { what } => {
+            what.attempt().map_err(anyhow::Error::msg)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Columns of the terminal; 80 where there is none.
+fn columns() -> usize {
+    comfy_table::Table::new().width().map_or(80, usize::from)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -3,7 +3,7 @@
 //! To add a peer, write such a file and name it in [`NAMES`] and [`prepare`].
 
 mod container;
-mod oci;
+pub mod oci;
 mod process;
 mod vm;
 
