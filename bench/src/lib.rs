@@ -4,6 +4,7 @@
 
 pub mod accounting;
 pub mod cgroups;
+pub mod charts;
 pub mod cli;
 pub mod compare;
 pub mod contenders;
