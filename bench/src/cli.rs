@@ -23,6 +23,11 @@ pub struct Cli {
 pub enum Command {
     /// Race the contenders; print and keep what was found.
     Compare(Compare),
+    /// Draw the charts of a results folder anew.
+    Charts {
+        /// The results folder.
+        dir: PathBuf,
+    },
     /// Find out, by trying, what this machine offers for isolating programs.
     Doctor {
         /// Print JSON.

@@ -1,13 +1,15 @@
 //! `lab`: the command.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use bench::cli::{Cli, Command};
 use bench::compare::compare;
 use bench::interrupt::Interrupt;
-use bench::{doctor, table, verdict};
+use bench::results::{Sample, Summary};
+use bench::{charts, doctor, store, table, verdict};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Compare(arguments) => {
             let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
             let done = compare(&arguments.options(), &interrupt)?;
+            draw(&done.summary, &done.samples, &done.folder)?;
             let mut out = io::stdout().lock();
             writeln!(
                 out,
@@ -42,6 +45,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 Some(signal) => ExitCode::from(128u8.saturating_add(signal as u8)),
                 None => ExitCode::SUCCESS,
             })
+        }
+        Command::Charts { dir } => {
+            let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+            let mut out = io::stdout().lock();
+            for path in draw(&summary, &samples, &dir)? {
+                writeln!(out, "{}", path.display())?;
+            }
+            Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { json } => {
             let findings = doctor::examine();
@@ -58,6 +69,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Draws the charts into the results folder.
+fn draw(summary: &Summary, samples: &[Sample], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(charts::write_all(summary, samples, &folder.join("charts"))?)
 }
 
 /// Columns of the terminal; 80 where there is none.
