@@ -1,1 +1,20 @@
-//! vmm
+//! Isolation by virtual hardware: a tiny KVM hypervisor.
+//!
+//! Read [`vm`] first: it is the whole story on one page. The other files are its verbs.
+
+pub mod boot;
+pub mod command_line;
+pub mod cpio;
+pub mod cpuid;
+pub mod doorbell;
+pub mod gdt;
+pub mod initrd;
+pub mod kernel;
+pub mod layout;
+pub mod memory;
+pub mod paging;
+pub mod ports;
+pub mod registers;
+pub mod serial;
+pub mod vcpu;
+pub mod vm;

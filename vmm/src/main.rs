@@ -1,2 +1,105 @@
-//! The command.
-fn main() {}
+//! `vmm`: run a program in a virtual machine.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use protocol::marks::Marks;
+use protocol::phase::Phase;
+use protocol::status;
+use vmm::initrd;
+use vmm::kernel::Kernel;
+use vmm::vcpu::End;
+use vmm::vm::{self, Config};
+
+/// Isolation by virtual hardware: a tiny KVM hypervisor.
+#[derive(Parser)]
+#[command(name = "vmm", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot a guest kernel that runs PROGRAM; end with its exit status
+    Run(Run),
+}
+
+#[derive(Args)]
+struct Run {
+    /// Kernel to boot: a 64-bit ELF file or a Linux bzImage [default: the lab kernel inside this binary]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The guest's file system: a newc cpio archive [default: the workload as /bin/workload]
+    #[arg(long, value_name = "CPIO", conflicts_with = "rootfs")]
+    initrd: Option<PathBuf>,
+    /// The guest's file system: a directory, packed on the way
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Guest memory, such as 64M or 1G
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    memory: u64,
+    /// Options for the guest kernel
+    #[arg(long, value_name = "OPTIONS", default_value = "", hide_default_value = true)]
+    cmdline: OsString,
+    /// Report phases as JSON lines to this open file descriptor
+    #[arg(long, value_name = "FD")]
+    marks_fd: Option<RawFd>,
+    /// Program to run: a path in the guest's file system, or a name looked up there
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    let started = protocol::marks::monotonic_ns();
+    let Command::Run(run) = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error),
+    };
+    let marks = Marks::new(run.marks_fd, "vmm");
+    marks.mark_at(Phase::ProcessStart, started);
+    let mut words = run.program.into_iter();
+    let config = Config {
+        kernel: run.kernel.map_or(Kernel::Lab, Kernel::File),
+        initrd: match (run.initrd, run.rootfs) {
+            (Some(archive), _) => initrd::Source::Archive(archive),
+            (None, Some(directory)) => initrd::Source::Directory(directory),
+            (None, None) => initrd::Source::Workload,
+        },
+        memory: run.memory,
+        options: run.cmdline,
+        // clap asks for at least one word.
+        program: words.next().unwrap_or_default(),
+        arguments: words.collect(),
+        marks,
+    };
+    match vm::run(&config) {
+        Ok(End::Exit(status)) => ExitCode::from(status),
+        Ok(End::Panic) => ExitCode::from(status::KERNEL_PANIC),
+        Err(error) => {
+            eprintln!("vmm: {error}");
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+/// Help goes to standard output with status 0; wrong usage to standard error with the launcher's own status.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody left to read it: the status says enough.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(status::LAUNCHER_FAILED),
+    }
+}

@@ -1,0 +1,138 @@
+//! Loading a kernel: an ELF file (the lab kernel, a Linux `vmlinux`) or a Linux `bzImage`.
+//!
+//! Both say in their own headers where in guest-physical memory they want to lie and where execution starts.
+//! linux-loader reads the headers and copies the bytes.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use linux_loader::loader::bootparam::setup_header;
+use linux_loader::loader::{self, BzImage, Elf, KernelLoader, KernelLoaderResult};
+use vm_memory::{GuestAddress, GuestMemoryMmap, ReadVolatile};
+
+use crate::layout;
+
+const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
+/// Distance from a bzImage's load address to its 64-bit entry point (boot.rst, "64-bit Boot Protocol").
+const BZIMAGE_ENTRY_64: u64 = 0x200;
+
+/// Which kernel to boot.
+#[derive(Clone, Debug)]
+pub enum Kernel {
+    /// The lab kernel inside this binary.
+    Lab,
+    /// A file.
+    File(PathBuf),
+}
+
+/// A kernel in guest memory.
+pub struct Loaded {
+    /// Guest-physical address of its first instruction.
+    pub entry: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// What a bzImage says of itself; its boot parameters start from this.
+    pub setup_header: Option<setup_header>,
+}
+
+/// A kernel could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read the kernel {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is no kernel.
+    #[error(
+        "{path} is not a kernel this machine can boot: {source}. It takes a 64-bit ELF file (a Linux vmlinux, the lab kernel) or a Linux bzImage; leave out --kernel for the lab kernel"
+    )]
+    NotAKernel {
+        /// Which file.
+        path: PathBuf,
+        /// What the loader says.
+        source: loader::Error,
+    },
+    /// The kernel does not fit.
+    #[error(
+        "{path} does not fit into {memory} MiB of guest memory, or is cut short. Give the guest more with --memory"
+    )]
+    TooBig {
+        /// Which file.
+        path: PathBuf,
+        /// The guest's memory in MiB.
+        memory: u64,
+    },
+}
+
+/// Copies `kernel` to where it wants to lie in guest memory.
+pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel) -> Result<Loaded, Error> {
+    match kernel {
+        Kernel::Lab => load_image(
+            memory,
+            &mut Cursor::new(guest_images::KERNEL),
+            Path::new("the lab kernel"),
+        ),
+        Kernel::File(path) => {
+            let mut file = File::open(path).map_err(|source| Error::Read {
+                path: path.clone(),
+                source,
+            })?;
+            load_image(memory, &mut file, path)
+        }
+    }
+}
+
+fn load_image<F: Read + ReadVolatile + Seek>(
+    memory: &GuestMemoryMmap,
+    image: &mut F,
+    path: &Path,
+) -> Result<Loaded, Error> {
+    let mut magic = [0u8; 4];
+    // A file shorter than a magic number is no kernel either, and the loader below will say so.
+    match image.read(&mut magic) {
+        Ok(_) => {}
+        Err(source) => {
+            return Err(Error::Read {
+                path: path.into(),
+                source,
+            });
+        }
+    }
+    let highest = Some(GuestAddress(layout::HIGH_RAM));
+    let result = if magic == ELF_MAGIC {
+        Elf::load(memory, None, image, highest)
+    } else {
+        BzImage::load(memory, None, image, highest)
+    };
+    match result {
+        Ok(KernelLoaderResult {
+            kernel_load,
+            kernel_end,
+            setup_header,
+            ..
+        }) => {
+            let entry = kernel_load.0 + if setup_header.is_some() { BZIMAGE_ENTRY_64 } else { 0 };
+            Ok(Loaded {
+                entry,
+                end: kernel_end,
+                setup_header,
+            })
+        }
+        Err(
+            loader::Error::Elf(loader::elf::Error::ReadKernelImage)
+            | loader::Error::Bzimage(loader::bzimage::Error::ReadBzImageCompressedKernel),
+        ) => Err(Error::TooBig {
+            path: path.into(),
+            memory: crate::memory::size(memory) >> 20,
+        }),
+        Err(source) => Err(Error::NotAKernel {
+            path: path.into(),
+            source,
+        }),
+    }
+}

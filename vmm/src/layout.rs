@@ -1,0 +1,59 @@
+//! Where everything lies in guest memory. Every address the VMM chooses is here, with the reason beside it.
+//!
+//! ```text
+//!   guest-physical
+//!   0x0000_0000 +--------------------------+
+//!               | (left empty: a null      |
+//!               |  pointer must not work)  |
+//!   0x0000_0500 | GDT                      |  GDTR
+//!   0x0000_7000 | boot parameters          |  RSI   "zero page": memory map, initrd, command line
+//!   0x0000_8000 | setup data: random seed  |        linked from the boot parameters
+//!   0x0000_9000 | boot page tables: PML4   |  CR3   identity map of the first 512 GiB,
+//!   0x0000_a000 |                   PDPT   |        of which 1 GiB is filled in
+//!   0x0000_b000 |                   PD     |
+//!   0x0002_0000 | kernel command line      |
+//!   0x0009_fc00 +--------------------------+        end of low RAM
+//!               | (legacy video and BIOS)  |
+//!   0x0010_0000 +--------------------------+        high RAM
+//!               | kernel                   |  RIP   where its own headers ask to be
+//!               | ...                      |
+//!               | free                     |
+//!               | ...                      |
+//!               | initrd                   |        page-aligned, at the top below 3 GiB
+//!               +--------------------------+        --memory
+//! ```
+//!
+//! RAM beyond 3 GiB continues at 4 GiB: below that lie the addresses of devices, as on every PC.
+
+/// The boot GDT. Above the real-mode interrupt vectors and BIOS data, where Firecracker and crosvm have it too.
+pub const GDT: u64 = 0x500;
+/// The "zero page" of the Linux boot protocol: one page.
+pub const BOOT_PARAMS: u64 = 0x7000;
+/// Linked list of extra boot data. One entry: the random seed.
+pub const SETUP_DATA: u64 = 0x8000;
+/// First of the three boot page tables.
+pub const PML4: u64 = 0x9000;
+/// Second level: one entry per GiB.
+pub const PDPT: u64 = 0xa000;
+/// Third level: 512 entries of 2 MiB.
+pub const PD: u64 = 0xb000;
+/// Kernel command line, NUL-terminated.
+pub const CMDLINE: u64 = 0x2_0000;
+/// Longest command line with its NUL, in bytes: Linux on x86 takes no more (COMMAND_LINE_SIZE).
+pub const CMDLINE_MAX: usize = 2048;
+/// End of low RAM: a PC's extended BIOS data area begins here, and every kernel leaves it alone.
+pub const LOW_RAM_END: u64 = 0x9_fc00;
+/// Start of high RAM, above the legacy hole.
+pub const HIGH_RAM: u64 = 0x10_0000;
+/// RAM below 4 GiB ends here at the latest; the GiB above it belongs to devices.
+pub const DEVICE_HOLE: u64 = 0xc000_0000;
+/// RAM that does not fit below [`DEVICE_HOLE`] continues here.
+pub const ABOVE_4G: u64 = 0x1_0000_0000;
+
+/// Size of a page, in bytes.
+pub const PAGE: u64 = 4096;
+
+/// Least guest memory: low RAM, the legacy hole and a MiB for a kernel.
+pub const MEMORY_MIN: u64 = 2 << 20;
+/// Most guest memory we map: what one PDPT of the guest kernel's direct map covers.
+pub const MEMORY_MAX: u64 = 64 << 30;

@@ -1,0 +1,170 @@
+//! Guest memory: a stretch of our own address space that the guest takes for its RAM.
+//!
+//! The memory is reserved, not touched: the host gives a page only when somebody, guest or VMM, first uses it.
+//! "A VM with 64 MiB" is a promise, not a cost.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MmapRegion};
+
+use crate::layout;
+
+/// What a process listing calls guest memory (`/proc/PID/smaps`: `[anon:guest-memory]`), where the host's kernel
+/// keeps names of anonymous memory.
+const NAME: &CStr = c"guest-memory";
+
+/// Guest memory could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A size outside what the machine can have.
+    #[error(
+        "a guest cannot have {0} bytes of memory: the least is {least} MiB, the most {most} GiB. Give --memory a size between them, such as 64M",
+        least = layout::MEMORY_MIN >> 20,
+        most = layout::MEMORY_MAX >> 30
+    )]
+    Size(u64),
+    /// The host refused the address space.
+    #[error(
+        "cannot reserve {bytes} bytes of address space for the guest: {source}. A limit on address space (ulimit -v) or strict overcommit (vm.overcommit_memory=2) refuses it; raise the limit or lower --memory"
+    )]
+    Reserve {
+        /// How much was asked for.
+        bytes: u64,
+        /// Why not.
+        source: vm_memory::mmap::FromRangesError,
+    },
+    /// KVM refused the memory.
+    #[error("KVM refused guest memory at {address:#x} ({bytes} bytes): {source}")]
+    Slot {
+        /// Guest-physical address.
+        address: u64,
+        /// Length.
+        bytes: u64,
+        /// KVM's errno.
+        source: kvm_ioctls::Error,
+    },
+    /// A file could not be mapped over guest memory.
+    #[error("cannot map the initrd into guest memory: {0}")]
+    Map(io::Error),
+    /// An address that is not guest memory.
+    #[error("guest address {0:#x} is not memory")]
+    Address(u64),
+}
+
+/// Reserves `size` bytes of guest memory, rounded up to whole pages.
+pub fn reserve(size: u64) -> Result<GuestMemoryMmap, Error> {
+    if !(layout::MEMORY_MIN..=layout::MEMORY_MAX).contains(&size) {
+        return Err(Error::Size(size));
+    }
+    let size = size.next_multiple_of(layout::PAGE);
+    let below = size.min(layout::DEVICE_HOLE);
+    let mut ranges = vec![(GuestAddress(0), below as usize)];
+    if size > below {
+        ranges.push((GuestAddress(layout::ABOVE_4G), (size - below) as usize));
+    }
+    GuestMemoryMmap::from_ranges(&ranges).map_err(|source| Error::Reserve { bytes: size, source })
+}
+
+/// All of the guest's memory, in bytes.
+pub fn size(memory: &GuestMemoryMmap) -> u64 {
+    memory.iter().map(|region| region.len()).sum()
+}
+
+/// Tells KVM where guest memory lies in our address space, one slot per region.
+pub fn give_to(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), Error> {
+    for (slot, region) in memory.iter().enumerate() {
+        let mapping = region.get_mmap();
+        name(&mapping);
+        let slot_description = kvm_userspace_memory_region {
+            slot: slot as u32,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: mapping.as_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: the mapping is `memory`'s and outlives the VM: `Vm` drops its fields in that order.
+        unsafe { vm.set_user_memory_region(slot_description) }.map_err(|source| Error::Slot {
+            address: region.start_addr().0,
+            bytes: region.len(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Names a mapping for whoever reads our smaps. A kernel without CONFIG_ANON_VMA_NAME says no, and nothing is lost.
+fn name(mapping: &MmapRegion) {
+    // SAFETY: prctl only attaches a name to a mapping that is ours; the name is NUL-terminated and static.
+    unsafe {
+        libc::prctl(
+            libc::PR_SET_VMA,
+            libc::PR_SET_VMA_ANON_NAME,
+            mapping.as_ptr(),
+            mapping.size(),
+            NAME.as_ptr(),
+        );
+    }
+}
+
+/// Puts the first `length` bytes of `file` into guest memory at `address` (page-aligned) without copying them.
+///
+/// A private mapping: the guest reads the host's page cache, shared with every other VM that maps the file, until it
+/// writes, which gets it a copy of that page. The file never changes.
+pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, length: u64) -> Result<(), Error> {
+    let whole = length.next_multiple_of(layout::PAGE);
+    let slice = memory
+        .get_slice(GuestAddress(address), whole as usize)
+        .map_err(|_| Error::Address(address))?;
+    // SAFETY: the range is inside one region of guest memory, as get_slice checked, so that MAP_FIXED replaces nothing
+    // but guest memory nobody uses yet.
+    let mapped = unsafe {
+        libc::mmap(
+            slice.ptr_guard_mut().as_ptr().cast(),
+            whole as usize,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        Err(Error::Map(io::Error::last_os_error()))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use vm_memory::Bytes;
+
+    #[test]
+    fn a_mapped_file_reads_as_memory_and_never_changes() {
+        let memory = reserve(4 << 20).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"from the file").unwrap();
+        map_file(&memory, 0x20_0000, &file, 13).unwrap();
+        let mut read = [0u8; 14];
+        memory.read_slice(&mut read, GuestAddress(0x20_0000)).unwrap();
+        assert_eq!(&read, b"from the file\0");
+        memory.write_slice(b"FROM", GuestAddress(0x20_0000)).unwrap();
+        let mut again = [0u8; 4];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut again, 0).unwrap();
+        assert_eq!(&again, b"from");
+    }
+
+    #[test]
+    fn memory_above_three_gib_goes_around_the_devices() {
+        let memory = reserve(4 << 30).unwrap();
+        let regions: Vec<_> = memory.iter().map(|r| (r.start_addr().0, r.len())).collect();
+        assert_eq!(regions, [(0, 3 << 30), (4 << 30, 1 << 30)]);
+        assert!(matches!(reserve(4096), Err(Error::Size(4096))));
+    }
+}

@@ -1,0 +1,123 @@
+//! The vCPU loop: run the guest until it needs us, give it what it needs, again. This is what a hypervisor is.
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use crate::doorbell;
+use crate::ports::{Outcome, Ports};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest exited with this status.
+    Exit(u8),
+    /// The guest kernel panicked.
+    Panic,
+}
+
+/// The guest, or KVM, did something after which there is no going on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Triple fault.
+    #[error(
+        "the guest triple-faulted at rip {rip:#x} (cr2 {cr2:#x}): an exception while it handled an exception, without a working handler. On hardware the machine would reset here. The guest kernel is broken, or is not built for this boot protocol"
+    )]
+    TripleFault {
+        /// Instruction pointer, where KVM still tells it.
+        rip: u64,
+        /// Address of the last page fault.
+        cr2: u64,
+    },
+    /// KVM cannot emulate.
+    #[error(
+        "KVM cannot emulate the guest's instruction at rip {rip:#x} (internal error {suberror}; bytes {bytes}). On a KVM without VT-x or AMD-V kernel code is interpreted, and not every instruction is known: `lab doctor` tells which KVM this is; run such a kernel where the processor does the work"
+    )]
+    NotEmulated {
+        /// Instruction pointer.
+        rip: u64,
+        /// KVM_INTERNAL_ERROR_* (linux/kvm.h).
+        suberror: u32,
+        /// The instruction's bytes where KVM tells them.
+        bytes: String,
+    },
+    /// The processor refused the vCPU's state.
+    #[error(
+        "the processor refused to enter the guest (hardware reason {0:#x}): the vCPU's registers contradict each other"
+    )]
+    Entry(u64),
+    /// The guest's request was bad.
+    #[error(transparent)]
+    Doorbell(#[from] doorbell::Error),
+    /// KVM_RUN failed.
+    #[error("KVM_RUN failed: {0}")]
+    Run(kvm_ioctls::Error),
+    /// An exit this machine has no answer for.
+    #[error("the guest left with {0}, for which this machine has no answer")]
+    Unexpected(String),
+}
+
+/// What a read from an address without memory or device gives.
+const NOTHING_THERE: u8 = 0xff;
+
+/// Runs the guest until it ends.
+pub fn run(vcpu: &mut VcpuFd, ports: &mut Ports<'_>) -> Result<End, Error> {
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::IoOut(port, data)) => match ports.write(port, data)? {
+                Outcome::Continue => {}
+                Outcome::Exit(status) => return Ok(End::Exit(status)),
+                Outcome::Panic => return Ok(End::Panic),
+            },
+            Ok(VcpuExit::IoIn(port, data)) => ports.read(port, data),
+            Ok(VcpuExit::MmioRead(_, data)) => data.fill(NOTHING_THERE),
+            Ok(VcpuExit::MmioWrite(..)) => {}
+            Ok(VcpuExit::Hlt) => sleep_until_killed(),
+            Ok(VcpuExit::Shutdown) => return Err(triple_fault(vcpu)),
+            Ok(VcpuExit::InternalError) => return Err(not_emulated(vcpu)),
+            Ok(VcpuExit::FailEntry(reason, _)) => return Err(Error::Entry(reason)),
+            // A signal interrupted KVM_RUN. If it was meant to end us it has; otherwise the guest goes on.
+            Ok(VcpuExit::Intr) => {}
+            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
+            Ok(other) => return Err(Error::Unexpected(format!("{other:?}"))),
+            Err(error) => return Err(Error::Run(error)),
+        }
+    }
+}
+
+/// `hlt` waits for an interrupt, and this machine has no device that sends one: the guest will wait for ever, and so
+/// do we, without using the processor, until somebody ends the VMM.
+fn sleep_until_killed() {
+    loop {
+        // SAFETY: pause takes nothing. It returns when a signal handler ran, and we wait again.
+        unsafe { libc::pause() };
+    }
+}
+
+fn triple_fault(vcpu: &VcpuFd) -> Error {
+    // Where the registers can no longer be read, 0 is what the message shows.
+    let rip = vcpu.get_regs().map_or(0, |registers| registers.rip);
+    let cr2 = vcpu.get_sregs().map_or(0, |registers| registers.cr2);
+    Error::TripleFault { rip, cr2 }
+}
+
+fn not_emulated(vcpu: &mut VcpuFd) -> Error {
+    let rip = vcpu.get_regs().map_or(0, |registers| registers.rip);
+    // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member of the union; its
+    // emulation_failure form shares the first word.
+    let (suberror, failure) = unsafe {
+        let exit = &vcpu.get_kvm_run().__bindgen_anon_1;
+        (exit.internal.suberror, exit.emulation_failure)
+    };
+    let mut bytes = String::from("unknown");
+    let has_bytes = failure.flags & u64::from(kvm_bindings::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0;
+    if suberror == kvm_bindings::KVM_INTERNAL_ERROR_EMULATION && failure.ndata >= 3 && has_bytes {
+        // SAFETY: the flag says that the instruction bytes are filled in.
+        let instruction = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+        let length = usize::from(instruction.insn_size).min(instruction.insn_bytes.len());
+        let hex: Vec<String> = instruction.insn_bytes[..length]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        bytes = hex.join(" ");
+    }
+    Error::NotEmulated { rip, suberror, bytes }
+}
