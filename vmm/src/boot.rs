@@ -9,7 +9,7 @@ use std::io;
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
-use crate::{initrd, layout, memory};
+use crate::{initrd, layout, memory, random};
 
 /// "This boot loader has no number assigned."
 const LOADER_UNDEFINED: u8 = 0xff;
@@ -97,11 +97,7 @@ fn write_seed(memory: &GuestMemoryMmap) -> Result<(), Error> {
     let mut node = [0u8; 16 + SEED];
     node[8..12].copy_from_slice(&SETUP_RNG_SEED.to_le_bytes());
     node[12..16].copy_from_slice(&(SEED as u32).to_le_bytes());
-    // SAFETY: the pointer and length are the seed's part of `node`.
-    let got = unsafe { libc::getrandom(node[16..].as_mut_ptr().cast(), SEED, 0) };
-    if got != SEED as isize {
-        return Err(Error::Seed(io::Error::last_os_error()));
-    }
+    random::fill(&mut node[16..]).map_err(Error::Seed)?;
     memory.write_slice(&node, GuestAddress(layout::SETUP_DATA))?;
     Ok(())
 }

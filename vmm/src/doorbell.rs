@@ -4,7 +4,6 @@
 //! and therefore suspect: every address and length goes through vm-memory, which knows what is guest memory.
 
 use std::fs::File;
-use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
 use std::time::Duration;
@@ -140,10 +139,7 @@ fn random(slice: &mut VolatileSlice<'_>) -> Result<usize, i32> {
     let mut done = 0;
     while done < slice.len() {
         let part = (slice.len() - done).min(bytes.len());
-        // SAFETY: the pointer and length are those of `bytes`. Up to 256 bytes come whole or not at all (getrandom(2)).
-        if unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), part, 0) } != part as isize {
-            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
-        }
+        crate::random::fill(&mut bytes[..part]).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
         slice.write_slice(&bytes[..part], done).map_err(|_| libc::EFAULT)?;
         done += part;
     }

@@ -57,10 +57,11 @@ pub fn fail(error: &Error) -> ! {
     std::process::exit(1)
 }
 
-/// Builds the binary `package` of this workspace for `target` under cargo profile `profile`; returns its path.
+/// Builds the binary `package` of this workspace for `target` under cargo profile `profile`, with `flags` for the
+/// compiler; returns its path.
 ///
 /// Adds the target through rustup when it is missing.
-pub fn build(package: &str, target: &str, profile: &str) -> Result<PathBuf, Error> {
+pub fn build(package: &str, target: &str, profile: &str, flags: &str) -> Result<PathBuf, Error> {
     require_target(target)?;
     let target_dir = nested_target_dir()?.join(target);
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -72,6 +73,9 @@ pub fn build(package: &str, target: &str, profile: &str) -> Result<PathBuf, Erro
         .arg(&target_dir)
         .env(SHARED_DIRECTORY, nested_target_dir()?);
     forget_outer_build(&mut command);
+    if !flags.is_empty() {
+        command.env("RUSTFLAGS", flags);
+    }
     let output = command.output().map_err(|e| {
         Error::Cargo(format!(
             "cannot run {} to build {package} for {target}: {e}",

@@ -39,6 +39,9 @@ const FAULT_AROUND: u64 = 16;
 const OWNED: u64 = 1 << 9;
 /// Accessed and dirty, set from the start so that the processor has nothing to note down.
 const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
+/// One page table.
+type PageTable = [u64; 512];
+
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Why a page cannot be had.
@@ -57,9 +60,6 @@ pub struct NoRoom;
 /// The address space.
 pub struct AddressSpace {
     pdpt: u64,
-    /// Page table used last, and the 2 MiB it is for: most accesses come in clusters.
-    recent_table: u64,
-    recent_block: u64,
     count: usize,
     regions: [Region; REGIONS],
     /// Where the heap begins and ends (brk).
@@ -79,22 +79,22 @@ impl AddressSpace {
     pub const fn empty() -> AddressSpace {
         AddressSpace {
             pdpt: 0,
-            recent_table: 0,
-            recent_block: 0,
             count: 0,
             regions: [NO_REGION; REGIONS],
             heap: (0, 0),
         }
     }
 
+    /// Takes its first page table. To be called once, before anything else.
+    pub fn start(&mut self, frames: &mut Frames) -> Result<(), NoRoom> {
+        self.pdpt = frames.allocate().ok_or(NoRoom)?;
+        Ok(())
+    }
+
     /// Gives the processor this address space. From here on the identity map is gone.
-    pub fn install(&mut self, frames: &mut Frames) -> Result<(), NoRoom> {
-        if self.pdpt == 0 {
-            self.pdpt = frames.allocate().ok_or(NoRoom)?;
-        }
+    pub fn install(&self) {
         tables::install_user(self.pdpt);
         crate::processor::flush_translations();
-        Ok(())
     }
 
     /// Adds a region of zeros. It must not overlap another.
@@ -147,7 +147,9 @@ impl AddressSpace {
         if region.start >= region.end {
             return Ok(());
         }
-        let at = self.position(region.start);
+        // A program's segments come in ascending order, and most mappings go behind all others.
+        let last = self.count.checked_sub(1).map(|last| self.regions[last].start);
+        let at = if last.is_none_or(|last| last < region.start) { self.count } else { self.position(region.start) };
         // Anonymous neighbours with the same rights are one region: a heap grows a page at a time.
         if at > 0 && region.source == 0 {
             let before = &mut self.regions[at - 1];
@@ -329,10 +331,22 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Maps `frames` already filled in by the kernel (the first stack pages) at `address`.
-    pub fn map_owned(&mut self, frames: &mut Frames, address: u64, frame: u64, access: u8) -> Result<(), Fault> {
+    /// Maps `count` frames from `frame` on, already filled in by the kernel, at `address`: within one page table.
+    pub fn map_owned(
+        &mut self,
+        frames: &mut Frames,
+        address: u64,
+        frame: u64,
+        count: u64,
+        access: u8,
+    ) -> Result<(), Fault> {
         let table = self.table(frames, address).ok_or(Fault::OutOfMemory)?;
-        table[tables::index(address, 0)] = frame | flags(access) | OWNED;
+        let index = tables::index(address, 0);
+        let mut entry = frame | flags(access) | OWNED;
+        for place in &mut table[index..index + count as usize] {
+            *place = entry;
+            entry += PAGE;
+        }
         Ok(())
     }
 
@@ -341,45 +355,48 @@ impl AddressSpace {
         if address >= USER_END {
             return Err(Fault::NotAllowed);
         }
-        let table = self.table(frames, address).ok_or(Fault::OutOfMemory)?;
         let index = tables::index(address, 0);
         let needed = PRESENT | USER | if access & WRITE != 0 { WRITABLE } else { 0 };
-        if table[index] & needed != needed {
+        let mut entry = self.existing_table(address).map_or(0, |table| table[index]);
+        if entry & needed != needed {
             self.fault(frames, address, access)?;
+            entry = self.existing_table(address).map_or(0, |table| table[index]);
         }
-        let table = self.table(frames, address).ok_or(Fault::OutOfMemory)?;
-        Ok(table[index] & ADDRESS | address & (PAGE - 1))
+        Ok(entry & ADDRESS | address & (PAGE - 1))
     }
 
     /// The page table for `address`, made if there is none.
-    fn table(&mut self, frames: &mut Frames, address: u64) -> Option<&'static mut [u64; 512]> {
-        let block = address / LARGE_PAGE;
-        if block != self.recent_block || self.recent_table == 0 {
-            if self.pdpt == 0 {
-                self.pdpt = frames.allocate()?;
-            }
-            let directory = next_table(frames, self.pdpt, tables::index(address, 2))?;
-            self.recent_table = next_table(frames, directory, tables::index(address, 1))?;
-            self.recent_block = block;
+    #[inline(always)]
+    fn table(&mut self, frames: &mut Frames, address: u64) -> Option<&'static mut PageTable> {
+        match self.existing_table(address) {
+            Some(table) => Some(table),
+            None => self.make_table(frames, address),
         }
-        // SAFETY: a frame that has served as page table since it was allocated; the caller holds the only `&mut self`
-        // and drops this reference before asking again.
-        Some(unsafe { &mut *pointer(self.recent_table).cast() })
     }
 
     /// The page table for `address` if there is one.
-    fn existing_table(&self, address: u64) -> Option<&'static mut [u64; 512]> {
-        let mut table = self.pdpt;
-        for level in [2, 1] {
-            if table == 0 {
-                return None;
-            }
-            // SAFETY: a page table of ours, in the direct map.
-            let entry = unsafe { pointer(table).cast::<u64>().add(tables::index(address, level)).read() };
-            table = entry & ADDRESS;
+    #[inline(always)]
+    fn existing_table(&self, address: u64) -> Option<&'static mut PageTable> {
+        // A missing table reads as physical address 0, where there is nothing of ours.
+        let directory = entry(self.pdpt, tables::index(address, 2));
+        // SAFETY: entries of our page tables, in the direct map. Address 0 is RAM too, and never a table.
+        let table = unsafe { *directory } & ADDRESS;
+        if table == 0 {
+            return None;
         }
-        // SAFETY: as in `table`.
+        // SAFETY: as above.
+        let table = unsafe { *entry(table, tables::index(address, 1)) } & ADDRESS;
+        // SAFETY: a frame that has served as page table since it was allocated. The callers hold the only reference to
+        // the address space and drop this one before they ask again.
         (table != 0).then(|| unsafe { &mut *pointer(table).cast() })
+    }
+
+    #[cold]
+    fn make_table(&mut self, frames: &mut Frames, address: u64) -> Option<&'static mut PageTable> {
+        let directory = next_table(frames, self.pdpt, tables::index(address, 2))?;
+        let table = next_table(frames, directory, tables::index(address, 1))?;
+        // SAFETY: as in `existing_table`.
+        Some(unsafe { &mut *pointer(table).cast() })
     }
 
     fn unmap_pages(&mut self, frames: &mut Frames, start: u64, end: u64) {
@@ -461,10 +478,16 @@ fn flags(access: u8) -> u64 {
     flags
 }
 
+/// Where entry `index` of the table at `table` (physical) lies.
+#[inline(always)]
+fn entry(table: u64, index: usize) -> *mut u64 {
+    pointer(table).cast::<u64>().wrapping_add(index)
+}
+
 /// The next-level table in entry `index` of the table at `table` (both physical), made if there is none.
 fn next_table(frames: &mut Frames, table: u64, index: usize) -> Option<u64> {
     // SAFETY: a page table of ours, in the direct map.
-    let entry = unsafe { &mut *pointer(table).cast::<u64>().add(index) };
+    let entry = unsafe { &mut *entry(table, index) };
     if *entry == 0 {
         *entry = frames.allocate()? | PRESENT | WRITABLE | USER | ACCESSED_DIRTY;
     }

@@ -26,32 +26,42 @@ impl<'a> Words<'a> {
         }
         let mut length = 0;
         let mut quoted = false;
-        let mut put = |byte| {
-            if let Some(place) = buffer.get_mut(length) {
-                *place = byte;
-                length += 1;
-            }
-        };
         loop {
-            match self.rest {
-                [] => break,
+            // Nearly every word is nothing but plain characters.
+            let run = if quoted { 0 } else { plain_run(self.rest) };
+            let (plain, rest) = self.rest.split_at(run);
+            length += put(buffer, length, plain);
+            self.rest = rest;
+            self.rest = match rest {
+                [b' ' | b'\t' | b'\n', ..] if !quoted => break,
                 [b'"', rest @ ..] => {
                     quoted = !quoted;
-                    self.rest = rest;
+                    rest
                 }
                 [b'\\', byte @ (b'"' | b'\\'), rest @ ..] if quoted => {
-                    put(*byte);
-                    self.rest = rest;
+                    length += put(buffer, length, &[*byte]);
+                    rest
                 }
-                [b' ' | b'\t' | b'\n', ..] if !quoted => break,
                 [byte, rest @ ..] => {
-                    put(*byte);
-                    self.rest = rest;
+                    length += put(buffer, length, &[*byte]);
+                    rest
                 }
-            }
+                [] => break,
+            };
         }
         Some(length)
     }
+}
+
+/// How many bytes at the start of `text` are neither white space nor quotes: none is below `#`.
+fn plain_run(text: &[u8]) -> usize {
+    text.iter().position(|&byte| byte < b'#').unwrap_or(text.len())
+}
+
+fn put(buffer: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+    let room = buffer.len().saturating_sub(at).min(bytes.len());
+    buffer[at..at + room].copy_from_slice(&bytes[..room]);
+    room
 }
 
 /// What an option means to the lab kernel.

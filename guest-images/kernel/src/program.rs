@@ -31,12 +31,11 @@ mod auxiliary {
     pub const END: u64 = 0;
 }
 
-/// The environment a program starts with, before the command line's variables: Linux gives the first two.
-const ENVIRONMENT: [&[u8]; 3] = [
-    b"HOME=/",
-    b"TERM=linux",
-    b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-];
+/// The environment a program starts with, before the command line's variables: Linux gives the first two. One string
+/// after another, each with its NUL, copied as a whole.
+const ENVIRONMENT: &[u8] = b"HOME=/\0TERM=linux\0PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0";
+/// Where in [`ENVIRONMENT`] each variable starts.
+const VARIABLES: [u64; 3] = [0, 7, 18];
 
 /// Where a program named without a slash is looked for.
 const SEARCH_PATH: [&[u8]; 6] = [
@@ -55,21 +54,16 @@ const STACK_PAGES: u64 = 8;
 /// Most arguments, and most variables: each takes at least two bytes of a command line of 2048.
 const WORDS_MAX: usize = 1024;
 
-/// Where words of the command line and their addresses on the program's stack are kept meanwhile. Statics, which start
-/// as zeros without anybody writing them; arrays on the stack would be cleared first.
+/// Addresses, for the program, of its arguments and variables, and a path in the making. A static, which starts as zeros
+/// without anybody writing them; arrays on the stack would be cleared first.
 struct Scratch {
-    word: [u8; 2048],
     path: [u8; 4096],
     environment: [u64; WORDS_MAX],
     arguments: [u64; WORDS_MAX],
 }
 
-static SCRATCH: Lone<Scratch> = Lone::new(Scratch {
-    word: [0; 2048],
-    path: [0; 4096],
-    environment: [0; WORDS_MAX],
-    arguments: [0; WORDS_MAX],
-});
+static SCRATCH: Lone<Scratch> =
+    Lone::new(Scratch { path: [0; 4096], environment: [0; WORDS_MAX], arguments: [0; WORDS_MAX] });
 
 /// A program ready to run: first instruction and stack pointer.
 pub struct Ready {
@@ -81,105 +75,100 @@ pub struct Ready {
 
 /// Loads the program the command line names. A program that cannot be run ends the machine with the reason.
 pub fn load(kernel: &mut Kernel, boot: &Boot) -> Ready {
-    SCRATCH.with(|scratch| load_with(kernel, boot, scratch))
-}
-
-fn load_with(kernel: &mut Kernel, boot: &Boot, scratch: &mut Scratch) -> Ready {
-    let Scratch {
-        word,
-        path,
-        environment,
-        arguments,
-    } = scratch;
-    let mut stack = Stack::new(kernel);
-    let mut words = Words::new(boot.command_line);
-
-    let mut variables = 0;
-    for variable in ENVIRONMENT {
-        environment[variables] = stack.push_string(variable);
-        variables += 1;
-    }
-    kernel.program_length = DEFAULT.len();
-    kernel.program[..DEFAULT.len()].copy_from_slice(DEFAULT);
-    while let Some(length) = words.next_into(word) {
-        match classify(&word[..length]) {
-            Word::Program(path) => {
-                kernel.program_length = path.len().min(kernel.program.len());
-                kernel.program[..kernel.program_length].copy_from_slice(&path[..kernel.program_length]);
-            }
-            Word::Statistics => kernel.statistics_wanted = true,
-            Word::Variable(text) if variables < WORDS_MAX - 1 => {
-                environment[variables] = stack.push_string(text);
-                variables += 1;
-            }
-            Word::Separator => break,
-            Word::Variable(_) | Word::Other => {}
+    SCRATCH.with(|Scratch { path, environment, arguments }| {
+        let mut stack = Stack::new(kernel, boot.command_line.len());
+        let random = stack.put(&boot.seed.unwrap_or_else(random));
+        let constants = stack.put(ENVIRONMENT);
+        for (place, offset) in environment.iter_mut().zip(VARIABLES) {
+            *place = constants + offset;
         }
-    }
-    arguments[0] = stack.push_string(&kernel.program[..kernel.program_length]);
-    let mut count = 1;
-    while let Some(length) = words.next_into(word) {
-        if count < WORDS_MAX - 1 {
-            arguments[count] = stack.push_string(&word[..length]);
-            count += 1;
+        let mut variables = VARIABLES.len();
+        let mut count = 1;
+
+        // Each word is written where the program will find it; what turns out to be an option is written over.
+        let mut words = Words::new(boot.command_line);
+        arguments[0] = 0;
+        while let Some((address, word)) = stack.put_word(&mut words) {
+            match classify(word) {
+                Word::Program(name) => {
+                    kernel.program_length = name.len();
+                    kernel.program[..name.len()].copy_from_slice(name);
+                    arguments[0] = address + (word.len() - name.len()) as u64;
+                    stack.keep();
+                }
+                Word::Variable(_) if variables < WORDS_MAX => {
+                    environment[variables] = address;
+                    variables += 1;
+                    stack.keep();
+                }
+                Word::Statistics => kernel.statistics_wanted = true,
+                Word::Separator => break,
+                Word::Variable(_) | Word::Other => {}
+            }
         }
-    }
-    let random = stack.push_bytes(&boot.seed.unwrap_or_else(random));
+        if arguments[0] == 0 {
+            kernel.program_length = DEFAULT.len();
+            kernel.program[..DEFAULT.len()].copy_from_slice(DEFAULT);
+            arguments[0] = stack.put(DEFAULT);
+        }
+        while let Some((address, _)) = stack.put_word(&mut words) {
+            if count < WORDS_MAX {
+                arguments[count] = address;
+                count += 1;
+                stack.keep();
+            }
+        }
 
-    let loaded = load_image(kernel, boot, path);
-    let base = loaded.base;
-    let pairs = [
-        (auxiliary::PROGRAM_HEADERS, loaded.headers),
-        (auxiliary::PROGRAM_HEADER_SIZE, elf::PROGRAM_HEADER_SIZE as u64),
-        (auxiliary::PROGRAM_HEADER_COUNT, loaded.header_count),
-        (auxiliary::PAGE_SIZE, PAGE),
-        (auxiliary::ENTRY, base + loaded.entry),
-        (auxiliary::UID, 0),
-        (auxiliary::EFFECTIVE_UID, 0),
-        (auxiliary::GID, 0),
-        (auxiliary::EFFECTIVE_GID, 0),
-        (auxiliary::SECURE, 0),
-        (auxiliary::RANDOM, random),
-        (auxiliary::FILE_NAME, arguments[0]),
-        (auxiliary::END, 0),
-    ];
-
-    // From the bottom up: argc, argv and NULL, envp and NULL, auxiliary pairs; the whole aligned to 16 (3.4.1).
-    let words = 1 + count + 1 + variables + 1 + 2 * pairs.len();
-    stack.align(words);
-    for (kind, value) in pairs.into_iter().rev() {
-        stack.push(value);
-        stack.push(kind);
-    }
-    stack.push(0);
-    environment[..variables]
-        .iter()
-        .rev()
-        .for_each(|&variable| stack.push(variable));
-    stack.push(0);
-    arguments[..count]
-        .iter()
-        .rev()
-        .for_each(|&argument| stack.push(argument));
-    stack.push(count as u64);
-
-    let top = stack.map(kernel);
-    Ready {
-        entry: base + loaded.entry,
-        stack: top,
-    }
+        let image = load_image(kernel, boot, path);
+        let auxiliary = [
+            auxiliary::PROGRAM_HEADERS,
+            image.headers,
+            auxiliary::PROGRAM_HEADER_SIZE,
+            elf::PROGRAM_HEADER_SIZE as u64,
+            auxiliary::PROGRAM_HEADER_COUNT,
+            image.header_count,
+            auxiliary::PAGE_SIZE,
+            PAGE,
+            auxiliary::ENTRY,
+            image.entry,
+            auxiliary::UID,
+            0,
+            auxiliary::EFFECTIVE_UID,
+            0,
+            auxiliary::GID,
+            0,
+            auxiliary::EFFECTIVE_GID,
+            0,
+            auxiliary::SECURE,
+            0,
+            auxiliary::RANDOM,
+            random,
+            auxiliary::FILE_NAME,
+            arguments[0],
+            auxiliary::END,
+            0,
+        ];
+        // From the stack pointer up: argc, argv and NULL, envp and NULL, auxiliary pairs.
+        stack.start(1 + count + 1 + variables + 1 + auxiliary.len());
+        stack.push(count as u64);
+        arguments[..count].iter().for_each(|&argument| stack.push(argument));
+        stack.push(0);
+        environment[..variables].iter().for_each(|&variable| stack.push(variable));
+        stack.push(0);
+        auxiliary.iter().for_each(|&word| stack.push(word));
+        Ready { entry: image.entry, stack: stack.map(kernel) }
+    })
 }
 
 /// What the auxiliary vector needs to know of the image.
-struct Loaded {
-    base: u64,
+struct Image {
     entry: u64,
     headers: u64,
     header_count: u64,
 }
 
 /// Finds the program and makes regions of its segments.
-fn load_image(kernel: &mut Kernel, boot: &Boot, path: &mut [u8; 4096]) -> Loaded {
+fn load_image(kernel: &mut Kernel, boot: &Boot, path: &mut [u8; 4096]) -> Image {
     let Kernel {
         files,
         program,
@@ -228,9 +217,8 @@ fn load_image(kernel: &mut Kernel, boot: &Boot, path: &mut [u8; 4096]) -> Loaded
     if space.map_in_place(&mut kernel.frames).is_err() {
         refuse(name, status::SIGNAL_BASE + 9, "out of memory for its page tables");
     }
-    Loaded {
-        base,
-        entry: program.entry,
+    Image {
+        entry: base + program.entry,
         headers,
         header_count: program.header_count.into(),
     }
@@ -271,81 +259,92 @@ fn random() -> [u8; 16] {
     unsafe { (&raw const bytes).read_volatile() }
 }
 
-/// The program's first stack, in the making: written through the direct map, from the top down.
+/// The program's first stack, in the making. Its strings lie at the top, the words that point to them below.
 struct Stack {
     /// Physical address of its lowest page.
     frames: u64,
-    /// How far it is filled, as an offset from its lowest byte.
-    used_from: u64,
+    /// Lowest string, as an offset from the lowest byte.
+    strings: u64,
+    /// Where the next string goes.
+    next: u64,
+    /// Length with NUL of the word put last, until somebody keeps it.
+    pending: u64,
+    /// The stack pointer, and where the next word goes.
+    pointer: u64,
+    filled: u64,
 }
 
 const STACK_SIZE: u64 = STACK_PAGES * PAGE;
+const STACK_BOTTOM: u64 = STACK_TOP - STACK_SIZE;
+/// Strings besides the command line's: random bytes, environment, the default program's path.
+const FIXED_STRINGS: u64 = 16 + ENVIRONMENT.len() as u64 + DEFAULT.len() as u64 + 1;
 
 impl Stack {
-    fn new(kernel: &mut Kernel) -> Stack {
-        match kernel.frames.allocate_fresh(STACK_PAGES) {
-            Some(frames) => Stack {
-                frames,
-                used_from: STACK_SIZE,
-            },
-            None => refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for a stack"),
+    /// A stack with room for the words of a command line of this length.
+    fn new(kernel: &mut Kernel, line: usize) -> Stack {
+        let Some(frames) = kernel.frames.allocate_fresh(STACK_PAGES) else {
+            refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for a stack")
+        };
+        if kernel.space.start(&mut kernel.frames).is_err() {
+            refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for page tables");
         }
+        // A word is never longer than the part of the line it comes from, and its NUL takes the place of the space.
+        let strings = (STACK_SIZE - FIXED_STRINGS - line as u64 - 1) & !15;
+        Stack { frames, strings, next: strings, pending: 0, pointer: 0, filled: 0 }
     }
 
-    /// Address, for the program, of what was pushed last.
-    fn address(&self) -> u64 {
-        STACK_TOP - STACK_SIZE + self.used_from
+    /// Adds bytes; their address for the program.
+    fn put(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.next;
+        // SAFETY: within the frames allocated in `new`, which nobody else knows yet; `strings` left room.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(self.frames + at), bytes.len()) };
+        // The frames are fresh and so zero: leaving a byte out ends a string that needs it.
+        self.next += bytes.len() as u64 + 1;
+        STACK_BOTTOM + at
     }
 
-    fn push_bytes(&mut self, bytes: &[u8]) -> u64 {
-        // A command line of 2 KiB makes at most 2 KiB of strings and 8 KiB of pointers: less than the stack, always.
-        self.used_from -= bytes.len() as u64;
-        // SAFETY: within the frames allocated above, which nobody else knows yet.
-        unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(self.frames + self.used_from), bytes.len());
-        }
-        self.address()
+    /// Writes the next word of the command line, its address and itself; the one after replaces it unless it is kept.
+    fn put_word(&mut self, words: &mut Words<'_>) -> Option<(u64, &'static [u8])> {
+        let room = (STACK_SIZE - self.next - 1) as usize;
+        // SAFETY: as in `put`; the slice is dropped before the next one is made.
+        let place = unsafe { core::slice::from_raw_parts_mut(pointer(self.frames + self.next), room) };
+        let length = words.next_into(place)?;
+        place[length] = 0;
+        self.pending = length as u64 + 1;
+        Some((STACK_BOTTOM + self.next, &place[..length]))
     }
 
-    /// The frames are fresh and so zero: leaving a byte out ends the string.
-    fn push_string(&mut self, text: &[u8]) -> u64 {
-        self.used_from -= 1;
-        self.push_bytes(text)
+    /// Keeps the word put last.
+    fn keep(&mut self) {
+        self.next += self.pending;
+        self.pending = 0;
     }
 
+    /// Turns from strings to words: `words` of them, the lowest at an address aligned to 16 (System V ABI, 3.4.1).
+    fn start(&mut self, words: usize) {
+        self.pointer = (self.strings - 8 * words as u64) & !15;
+        self.filled = self.pointer;
+    }
+
+    /// Adds a word.
+    #[inline(always)]
     fn push(&mut self, word: u64) {
-        self.push_bytes(&word.to_le_bytes());
-    }
-
-    /// Leaves room so that the stack is aligned to 16 bytes after `words` more pushes.
-    fn align(&mut self, words: usize) {
-        self.used_from &= !15;
-        if !words.is_multiple_of(2) {
-            self.used_from -= 8;
-        }
+        // SAFETY: as in `put`. A line of 2 KiB makes at most 1024 arguments and variables each: less than the stack.
+        unsafe { pointer(self.frames + self.filled).cast::<u64>().write(word) };
+        self.filled += 8;
     }
 
     /// Makes the stack the program's; returns its stack pointer.
     fn map(self, kernel: &mut Kernel) -> u64 {
-        let lowest = STACK_TOP - STACK_SIZE;
-        let mut failed = kernel
-            .space
-            .add_anonymous(STACK_TOP - STACK_MAX, STACK_TOP, READ | WRITE)
-            .is_err();
-        for page in 0..STACK_PAGES {
-            let (address, frame) = (lowest + page * PAGE, self.frames + page * PAGE);
-            failed |= kernel
-                .space
-                .map_owned(&mut kernel.frames, address, frame, READ | WRITE)
-                .is_err();
+        let space = &mut kernel.space;
+        let failed = space.add_anonymous(STACK_TOP - STACK_MAX, STACK_TOP, READ | WRITE).is_err()
+            || space.map_owned(&mut kernel.frames, STACK_BOTTOM, self.frames, STACK_PAGES, READ | WRITE).is_err();
+        if failed {
+            refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for its page tables");
         }
-        if failed || kernel.space.install(&mut kernel.frames).is_err() {
-            refuse(
-                b"anything",
-                status::MEMORY_TOO_SMALL,
-                "there is no memory for its page tables",
-            );
-        }
-        self.address()
+        space.install();
+        STACK_BOTTOM + self.pointer
     }
 }
+
+const _: () = assert!(FIXED_STRINGS + 2048 + 8 * (2 * WORDS_MAX as u64 + 32) < STACK_SIZE);
