@@ -14,6 +14,7 @@ use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 
 use super::{Contender, Request, SEARCH_PATH, Setup, Skipped, command, shown};
+use crate::cgroups;
 use crate::image::PROGRAM;
 use crate::launchers::sha256;
 
@@ -136,6 +137,11 @@ impl Contender for Oci {
 
     fn fix(&self, _status: i32) -> String {
         let name = self.peer.name;
+        if name == "crun" && !geteuid().is_root() && cgroups::mode(&cgroups::hierarchies()) == "hybrid" {
+            return "run as root, and the race gets a mount namespace without the cgroup v2 mount; or boot with \
+                    systemd.unified_cgroup_hierarchy=1"
+                .into();
+        }
         format!("the message is {name}'s own; `lab doctor` tests each thing a container needs")
     }
 }

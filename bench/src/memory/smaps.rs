@@ -7,6 +7,10 @@ use std::io;
 /// The name `vmm` gives to the mapping that is the guest's memory.
 const GUEST_MEMORY: &str = "guest-memory";
 
+/// Host kernels without CONFIG_ANON_VMA_NAME take no names. The guest's memory is then the largest mapping, if it is at
+/// least this large, in bytes: nothing else of a VMM of a megabyte or two comes near.
+const PLAINLY_GUEST_MEMORY: u64 = 16 << 20;
+
 const KIBIBYTE: u64 = 1024;
 
 /// Why a process could not be looked at.
@@ -20,8 +24,8 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// The VM's process maps nothing by that name.
-    #[error("process {0} has no mapping named {GUEST_MEMORY}: guest memory is not told apart")]
+    /// The VM's process maps nothing by that name, and nothing of that size.
+    #[error("process {0} has no mapping that is plainly guest memory: it is not told apart")]
     NoGuestMemory(u32),
 }
 
@@ -88,24 +92,41 @@ pub fn usage(processes: &[u32]) -> Result<Usage, Error> {
 /// When the process cannot be looked at, or has no such mapping.
 pub fn guest_memory(pid: u32) -> Result<Guest, Error> {
     let text = read(format!("/proc/{pid}/smaps"))?;
-    sum_guest(&text).ok_or(Error::NoGuestMemory(pid))
+    find_guest(&text).ok_or(Error::NoGuestMemory(pid))
 }
 
-fn sum_guest(smaps: &str) -> Option<Guest> {
-    let mut guest: Option<Guest> = None;
-    let mut inside = false;
+fn find_guest(smaps: &str) -> Option<Guest> {
+    let mappings = mappings(smaps);
+    let named = mappings
+        .iter()
+        .filter(|(line, _)| line.contains(GUEST_MEMORY))
+        .map(|(_, guest)| *guest);
+    let sum = |one: Guest, other: Guest| Guest {
+        configured: one.configured + other.configured,
+        touched: one.touched + other.touched,
+    };
+    named.reduce(sum).or_else(|| {
+        let largest = mappings
+            .iter()
+            .map(|(_, guest)| *guest)
+            .max_by_key(|guest| guest.configured)?;
+        (largest.configured >= PLAINLY_GUEST_MEMORY).then_some(largest)
+    })
+}
+
+/// Each mapping's first line, which ends with its name (`[anon:guest-memory]`, `/memfd:guest-memory (deleted)`), with
+/// its size and its resident part.
+fn mappings(smaps: &str) -> Vec<(&str, Guest)> {
+    let mut mappings: Vec<(&str, Guest)> = Vec::new();
     for line in smaps.lines() {
-        let first = line.split(' ').next().unwrap_or_default();
-        if !first.ends_with(':') {
-            // A mapping's first line ends with its name: `[anon:guest-memory]` or `/memfd:guest-memory (deleted)`.
-            inside = line.contains(GUEST_MEMORY);
-        } else if inside {
-            let sum = guest.get_or_insert_default();
-            sum.configured += value(line, "Size:").unwrap_or(0);
-            sum.touched += value(line, "Rss:").unwrap_or(0);
+        if !line.split(' ').next().unwrap_or_default().ends_with(':') {
+            mappings.push((line, Guest::default()));
+        } else if let Some((_, mapping)) = mappings.last_mut() {
+            mapping.configured += value(line, "Size:").unwrap_or(0);
+            mapping.touched += value(line, "Rss:").unwrap_or(0);
         }
     }
-    guest
+    mappings
 }
 
 fn total(text: &str, name: &str) -> u64 {
@@ -141,8 +162,19 @@ mod tests {
             configured: 96 * KIBIBYTE,
             touched: 12 * KIBIBYTE,
         };
-        assert_eq!(sum_guest(smaps), Some(expected));
-        assert_eq!(sum_guest("7f10-7f20 rw-p 0 00:00 0 [heap]\nSize: 99 kB\n"), None);
+        assert_eq!(find_guest(smaps), Some(expected));
+    }
+
+    #[test]
+    fn guest_memory_without_a_name_is_found_by_its_size() {
+        let small = "7f10-7f20 rw-p 0 00:00 0\nSize: 99 kB\nRss: 99 kB\n";
+        assert_eq!(find_guest(small), None);
+        let both = format!("{small}7f20-7f30 rw-p 0 00:00 0\nSize: 65536 kB\nRss: 700 kB\n");
+        let expected = Guest {
+            configured: 64 << 20,
+            touched: 700 * KIBIBYTE,
+        };
+        assert_eq!(find_guest(&both), Some(expected));
     }
 
     #[test]
