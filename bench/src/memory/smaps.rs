@@ -95,35 +95,60 @@ pub fn guest_memory(pid: u32) -> Result<Guest, Error> {
     find_guest(&text).ok_or(Error::NoGuestMemory(pid))
 }
 
+/// The mapping with the guest's name, or of a guest's size, and the files mapped directly behind it: `vmm` lays the
+/// initrd's file over the end of guest memory instead of copying it there.
 fn find_guest(smaps: &str) -> Option<Guest> {
     let mappings = mappings(smaps);
-    let named = mappings
-        .iter()
-        .filter(|(line, _)| line.contains(GUEST_MEMORY))
-        .map(|(_, guest)| *guest);
-    let sum = |one: Guest, other: Guest| Guest {
-        configured: one.configured + other.configured,
-        touched: one.touched + other.touched,
-    };
-    named.reduce(sum).or_else(|| {
-        let largest = mappings
+    let named = mappings.iter().position(|mapping| mapping.line.contains(GUEST_MEMORY));
+    let large = || {
+        let (index, largest) = mappings
             .iter()
-            .map(|(_, guest)| *guest)
-            .max_by_key(|guest| guest.configured)?;
-        (largest.configured >= PLAINLY_GUEST_MEMORY).then_some(largest)
-    })
+            .enumerate()
+            .max_by_key(|(_, mapping)| mapping.pages.configured)?;
+        (largest.pages.configured >= PLAINLY_GUEST_MEMORY).then_some(index)
+    };
+    let first = named.or_else(large)?;
+    let mut guest = mappings[first].pages;
+    for pair in mappings[first..].windows(2) {
+        if !pair[1].is_file_behind(&pair[0]) {
+            break;
+        }
+        guest.configured += pair[1].pages.configured;
+        guest.touched += pair[1].pages.touched;
+    }
+    Some(guest)
 }
 
-/// Each mapping's first line, which ends with its name (`[anon:guest-memory]`, `/memfd:guest-memory (deleted)`), with
-/// its size and its resident part.
-fn mappings(smaps: &str) -> Vec<(&str, Guest)> {
-    let mut mappings: Vec<(&str, Guest)> = Vec::new();
+struct Mapping<'a> {
+    /// Its first line: addresses, permissions, offset, device, inode, name.
+    line: &'a str,
+    pages: Guest,
+}
+
+impl Mapping<'_> {
+    fn is_file_behind(&self, other: &Mapping) -> bool {
+        let addresses = |line: &str| {
+            let (start, end) = line.split(' ').next()?.split_once('-')?;
+            Some((start.to_owned(), end.to_owned()))
+        };
+        let behind = match (addresses(other.line), addresses(self.line)) {
+            (Some((_, end)), Some((start, _))) => end == start,
+            _ => false,
+        };
+        // Anonymous memory has inode 0.
+        behind && self.line.split_whitespace().nth(4).is_some_and(|inode| inode != "0")
+    }
+}
+
+fn mappings(smaps: &str) -> Vec<Mapping<'_>> {
+    let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
         if !line.split(' ').next().unwrap_or_default().ends_with(':') {
-            mappings.push((line, Guest::default()));
-        } else if let Some((_, mapping)) = mappings.last_mut() {
-            mapping.configured += value(line, "Size:").unwrap_or(0);
-            mapping.touched += value(line, "Rss:").unwrap_or(0);
+            let pages = Guest::default();
+            mappings.push(Mapping { line, pages });
+        } else if let Some(mapping) = mappings.last_mut() {
+            mapping.pages.configured += value(line, "Size:").unwrap_or(0);
+            mapping.pages.touched += value(line, "Rss:").unwrap_or(0);
         }
     }
     mappings
@@ -154,15 +179,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guest_memory_is_found_by_either_name() {
-        let smaps = "7f00-7f10 rw-p 0 00:00 0   [anon:guest-memory]\nSize: 64 kB\nRss: 8 kB\nPss: 8 kB\n\
-                     7f10-7f20 rw-p 0 00:00 0   [heap]\nSize: 99 kB\nRss: 99 kB\n\
-                     7f20-7f30 rw-s 0 00:01 7   /memfd:guest-memory (deleted)\nSize: 32 kB\nRss: 4 kB\n";
-        let expected = Guest {
-            configured: 96 * KIBIBYTE,
-            touched: 12 * KIBIBYTE,
-        };
-        assert_eq!(find_guest(smaps), Some(expected));
+    fn guest_memory_is_found_by_either_name_with_the_initrd_behind_it() {
+        for name in [
+            "0 00:00 0   [anon:guest-memory]",
+            "0 00:01 7   /memfd:guest-memory (deleted)",
+        ] {
+            let smaps = format!(
+                "7f10-7f20 rw-p {name}\nSize: 64 kB\nRss: 8 kB\nPss: 8 kB\n\
+                 7f20-7f30 rw-p 0 08:01 99   /tmp/initrd.cpio\nSize: 32 kB\nRss: 4 kB\n\
+                 7f30-7f40 rw-p 0 00:00 0\nSize: 16 kB\nRss: 16 kB\n"
+            );
+            let expected = Guest {
+                configured: 96 * KIBIBYTE,
+                touched: 12 * KIBIBYTE,
+            };
+            assert_eq!(find_guest(&smaps), Some(expected));
+        }
     }
 
     #[test]
