@@ -20,6 +20,7 @@ pub mod launchers;
 pub mod memory;
 pub mod provenance;
 pub mod race;
+pub mod report;
 pub mod results;
 pub mod schedule;
 pub mod series_namespace;

@@ -17,33 +17,31 @@ pub fn sentence(summary: &Summary) -> String {
         && ran(vm)
         && ran(container)
     {
+        let Some(found) = words::comparison(summary, "vm", "container") else {
+            return "No verdict: this run did not compare vm with container.".to_string();
+        };
         let against_crun = words::comparison(summary, "vm", "crun").map(|found| {
             format!(
-                ", and {} times as long as crun ({})",
+                "; the VM takes {} times as long as crun ({})",
                 words::ratio(found.ratio),
-                interval(&found)
+                words::interval(&found)
             )
         });
-        let backend = &summary.provenance.kvm_backend;
-        return match words::comparison(summary, "vm", "container") {
-            Some(found) => format!(
-                "{}, on the KVM backend {backend}{}.",
-                compared("A VM", "a container", &found),
-                against_crun.unwrap_or_default()
-            ),
-            None => "No verdict: this run did not compare vm with container.".to_string(),
-        };
+        return format!(
+            "{}{}. The VM's figures hold for the KVM backend {}.",
+            compared(&found),
+            against_crun.unwrap_or_default(),
+            summary.provenance.kvm_backend
+        );
     }
     let missing = ["vm", "container"]
         .into_iter()
         .filter_map(|name| why_missing(summary, name));
     let missing = missing.collect::<Vec<_>>().join(" ");
-    let rest = [("A VM", "vm"), ("A container", "container")]
+    let rest = ["vm", "container"]
         .into_iter()
-        .find_map(|(title, name)| {
-            let found = words::comparison(summary, name, "process")?;
-            Some(format!(" {}.", compared(title, "a plain process", &found)))
-        });
+        .find_map(|name| words::comparison(summary, name, "process"))
+        .map(|found| format!(" {}.", compared(&found)));
     format!(
         "No verdict on VM against container: {missing}{}",
         rest.unwrap_or_default()
@@ -76,7 +74,8 @@ fn obstacle(summary: &Summary) -> Option<String> {
     }
 }
 
-fn compared(a: &str, b: &str, found: &Comparison) -> String {
+fn compared(found: &Comparison) -> String {
+    let (a, b) = (words::spoken(&found.a), words::spoken_within(&found.b));
     let [low, high] = found.ci95;
     if low <= 1.0 && 1.0 <= high {
         return format!(
@@ -87,12 +86,8 @@ fn compared(a: &str, b: &str, found: &Comparison) -> String {
     format!(
         "{a} takes {} times as long to start as {b} here ({})",
         words::ratio(found.ratio),
-        interval(found)
+        words::interval(found)
     )
-}
-
-fn interval(found: &Comparison) -> String {
-    format!("95% {}–{}", words::ratio(found.ci95[0]), words::ratio(found.ci95[1]))
 }
 
 fn find<'a>(summary: &'a Summary, name: &str) -> Option<&'a Contender> {
@@ -108,12 +103,8 @@ fn why_missing(summary: &Summary, name: &str) -> Option<String> {
         None => Some(format!("{name} was not asked for.")),
         Some(contender) if ran(contender) => None,
         Some(contender) => {
-            let reason = contender
-                .reason
-                .as_deref()
-                .unwrap_or("no run reached the finish line")
-                .trim_end_matches('.');
-            Some(format!("{name} did not run here ({reason})."))
+            let reason = contender.reason.as_deref().unwrap_or("no run reached the finish line");
+            Some(format!("{name} did not run here ({}).", words::brief(reason)))
         }
     }
 }
@@ -143,8 +134,8 @@ mod tests {
         ];
         assert_eq!(
             sentence(&summary),
-            "A VM takes 1.9 times as long to start as a container here (95% 1.8–2.0), on the KVM backend pvm, \
-             and 0.25 times as long as crun (95% 0.20–0.31)."
+            "A VM takes 1.9 times as long to start as a container here (95% 1.8–2.0); the VM takes 0.25 times as long \
+             as crun (95% 0.20–0.31). The VM's figures hold for the KVM backend pvm."
         );
     }
 

@@ -31,19 +31,46 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A ratio, to two digits: more would claim more than a machine repeats tomorrow.
+/// A ratio, to two digits: more would claim more than a machine repeats tomorrow. Close to 1, where two digits would
+/// hide the difference, to two decimals.
 pub fn ratio(ratio: f64) -> String {
-    significant(ratio, 2)
+    with_decimals(ratio, ratio_decimals(ratio))
 }
 
-/// A ratio with its 95% interval: `1.9 (1.8–2.0)`.
+/// A ratio's 95% interval, with as many decimals as [`ratio`] shows of it: `95% 1.8–2.0`.
+pub fn interval(found: &Comparison) -> String {
+    let end = |end| with_decimals(end, ratio_decimals(found.ratio));
+    format!("95% {}–{}", end(found.ci95[0]), end(found.ci95[1]))
+}
+
+/// A ratio with its 95% interval for a column that says so, a decimal finer than [`ratio`]: `1.93 (1.84–2.02)`.
 pub fn ratio_with_interval(found: &Comparison) -> String {
-    format!(
-        "{} ({}–{})",
-        ratio(found.ratio),
-        ratio(found.ci95[0]),
-        ratio(found.ci95[1])
-    )
+    let decimals = match found.ratio {
+        ratio if ratio < 10.0 => ratio_decimals(ratio).max(2),
+        ratio if ratio < 100.0 => 1,
+        _ => 0,
+    };
+    let [ratio, low, high] = [found.ratio, found.ci95[0], found.ci95[1]].map(|figure| with_decimals(figure, decimals));
+    format!("{ratio} ({low}–{high})")
+}
+
+fn ratio_decimals(ratio: f64) -> usize {
+    match ratio {
+        ratio if (0.9..1.1).contains(&ratio) => 2,
+        ratio if ratio >= 10.0 => 0,
+        ratio if ratio >= 1.0 => 1,
+        // 0.34 has two digits with two decimals, 0.034 with three.
+        ratio if ratio > 0.0 => (1.0 - ratio.log10().floor()) as usize,
+        _ => 1,
+    }
+}
+
+fn with_decimals(value: f64, decimals: usize) -> String {
+    if value.is_finite() {
+        format!("{value:.decimals$}")
+    } else {
+        "-".to_string()
+    }
 }
 
 /// A share of a whole: `38%`, `<1%`.
@@ -79,6 +106,49 @@ pub fn label(contender: &str, provenance: &Provenance) -> String {
         format!("{contender} ({backend})")
     } else {
         contender.to_string()
+    }
+}
+
+/// A reason short enough for a sentence or a caption; the whole of it stands with the contender.
+pub fn brief(reason: &str) -> String {
+    const LONGEST: usize = 100;
+    let reason = reason.trim_end_matches('.');
+    if reason.chars().count() <= LONGEST {
+        return reason.to_string();
+    }
+    let cut = wrap(reason, LONGEST as f64, |line| line.chars().count() as f64);
+    format!(
+        "{}…",
+        cut.first()
+            .map_or("", String::as_str)
+            .trim_end_matches([',', ';', ':', '.'])
+    )
+}
+
+/// The first digits of a git revision, enough to find it, with its `-dirty`.
+pub fn short_revision(revision: &str) -> String {
+    const DIGITS: usize = 12;
+    match revision.split_once('-') {
+        Some((hash, state)) => format!("{hash:.DIGITS$}-{state}"),
+        None => format!("{revision:.DIGITS$}"),
+    }
+}
+
+/// A contender in a sentence, as its subject: `A VM`.
+pub fn spoken(contender: &str) -> String {
+    match contender {
+        "vm" => "A VM".to_string(),
+        "container" => "A container".to_string(),
+        "process" => "A plain process".to_string(),
+        peer => peer.to_string(),
+    }
+}
+
+/// [`spoken`] anywhere else in the sentence: `a VM`.
+pub fn spoken_within(contender: &str) -> String {
+    match contender {
+        "vm" | "container" | "process" => spoken(contender).replacen('A', "a", 1),
+        peer => peer.to_string(),
     }
 }
 
@@ -180,7 +250,19 @@ mod tests {
 
     #[test]
     fn ratios_and_shares() {
-        assert_eq!([1.94, 0.344, 12.4, 0.999].map(ratio), ["1.9", "0.34", "12", "1.0"]);
+        assert_eq!(
+            [1.94, 0.344, 12.4, 0.999, 0.0344].map(ratio),
+            ["1.9", "0.34", "12", "1.00", "0.034"]
+        );
+        let found = |ratio, ci95| Comparison {
+            a: "a".into(),
+            b: "b".into(),
+            ratio,
+            ci95,
+        };
+        assert_eq!(interval(&found(1.93, [1.84, 2.02])), "95% 1.8–2.0");
+        assert_eq!(ratio_with_interval(&found(1.93, [1.84, 2.02])), "1.93 (1.84–2.02)");
+        assert_eq!(ratio_with_interval(&found(36.96, [34.9, 39.2])), "37.0 (34.9–39.2)");
         assert_eq!(ratio(f64::NAN), "-");
         assert_eq!(
             [share(1, 3), share(1, 1000), share(0, 5), share(1, 0)],
@@ -207,6 +289,18 @@ mod tests {
         let turned = comparison(&summary, "crun", "vm").unwrap();
         assert_eq!((turned.ratio, turned.ci95), (2.0, [1.25, 2.5]));
         assert_eq!(comparison(&summary, "crun", "runc"), None);
+    }
+
+    #[test]
+    fn what_is_long_is_cut_at_a_word() {
+        assert_eq!(brief("there is no /dev/kvm."), "there is no /dev/kvm");
+        let long = brief(&"word, ".repeat(40));
+        assert!(long.ends_with("word…") && long.chars().count() <= 101, "{long}");
+        assert_eq!(
+            short_revision("8dc7a5283a3167d2876ccf7d2765bb1c31a4e57e-dirty"),
+            "8dc7a5283a31-dirty"
+        );
+        assert_eq!(short_revision("8dc7a52"), "8dc7a52");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Canvas {
         self.shapes.push(shape);
     }
 
-    /// Adds a label in ink.
+    /// Adds a label.
     pub fn label(&mut self, text: &str, at: (f64, f64), anchor: Anchor, size: f64, color: RGBColor) {
         self.draw(Shape::Text {
             text: text.to_string(),
@@ -112,7 +112,7 @@ impl Canvas {
         });
     }
 
-    /// Adds a bold label in ink.
+    /// Adds a bold label in ink that begins at a place.
     pub fn heading(&mut self, text: &str, at: (f64, f64), size: f64) {
         let text = text.to_string();
         self.draw(Shape::Text {
@@ -127,8 +127,7 @@ impl Canvas {
 
     /// Adds running text below what is there, as wide as the sheet.
     pub fn paragraph(&mut self, text: &str, size: f64, color: RGBColor, bold: bool) {
-        // Bold glyphs are about a tenth wider.
-        let measure = |line: &str| layout::text_width(line, size) * if bold { 1.1 } else { 1.0 };
+        let measure = |line: &str| layout::text_width(line, size) * if bold { layout::BOLD } else { 1.0 };
         for text in words::wrap(text, WIDTH - 2.0 * MARGIN, measure) {
             let line = size * 1.4;
             let at = (MARGIN, self.y + line / 2.0);
@@ -144,35 +143,30 @@ impl Canvas {
         }
     }
 
-    /// The boxes of all texts by the widths estimated for them, with what they say.
+    /// The boxes of all texts (left, top, right, bottom) by the widths estimated for them, with what they say.
     #[cfg(test)]
     pub fn text_boxes(&self) -> Vec<([f64; 4], &str)> {
-        let boxed = |shape: &'_ Shape| match shape {
-            Shape::Text {
+        let texts = self.shapes.iter().filter_map(|shape| {
+            let Shape::Text {
+                text,
                 at: (x, y),
                 anchor,
                 size,
-                text,
+                bold,
                 ..
-            } => {
-                let width = layout::text_width(text, *size);
-                let left = match anchor {
-                    Anchor::Start => *x,
-                    Anchor::Middle => x - width / 2.0,
-                    Anchor::End => x - width,
-                };
-                Some([left, y - size / 2.0, left + width, y + size / 2.0])
-            }
-            _ => None,
-        };
-        let text = |shape: &'_ Shape| matches!(shape, Shape::Text { .. }).then_some(shape).and_then(boxed);
-        self.shapes
-            .iter()
-            .filter_map(|shape| match shape {
-                Shape::Text { text: said, .. } => Some((text(shape)?, said.as_str())),
-                _ => None,
-            })
-            .collect()
+            } = shape
+            else {
+                return None;
+            };
+            let width = layout::text_width(text, *size) * if *bold { layout::BOLD } else { 1.0 };
+            let left = match anchor {
+                Anchor::Start => *x,
+                Anchor::Middle => x - width / 2.0,
+                Anchor::End => x - width,
+            };
+            Some(([left, y - size / 2.0, left + width, y + size / 2.0], text.as_str()))
+        });
+        texts.collect()
     }
 
     /// Writes the sheet as SVG, `title` and `metadata` (JSON) inside it.

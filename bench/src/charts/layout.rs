@@ -3,15 +3,21 @@
 //! An SVG is drawn in whatever font the reader's machine has, so nobody here can measure a text. Widths are estimated
 //! from the widest of the common fonts; what fits by that estimate fits everywhere.
 
+/// How much wider a bold text is than a plain one.
+pub const BOLD: f64 = 1.1;
+
 /// Width of `text` in pixels at a font size in pixels: never less than what a common sans-serif font needs.
 ///
 /// Advance widths of DejaVu Sans, the widest of the usual ones, rounded up by class of glyph.
 pub fn text_width(text: &str, size: f64) -> f64 {
     let em = |letter: char| match letter {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' => 0.34,
-        'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '/' | '-' | '·' => 0.42,
-        'm' | 'w' | 'M' | 'W' | '%' | '@' | '—' => 1.0,
-        'A'..='Z' | '×' | '+' | '<' | '>' | '=' | '≥' => 0.84,
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' | '·' => 0.34,
+        'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '/' | '-' => 0.42,
+        'c' | 's' | 'z' => 0.56,
+        'k' | 'v' | 'x' | 'y' => 0.6,
+        'm' | 'M' | 'W' | '%' | '@' | '—' => 1.0,
+        'w' | '×' | '+' | '<' | '>' | '=' | '≥' => 0.84,
+        'A'..='Z' => 0.8,
         ' '..='~' | '–' | 'µ' => 0.65,
         _ => 1.1,
     };
@@ -78,7 +84,7 @@ impl Scale {
 }
 
 /// Smallest ratio between the ends of a log axis. Starts within 1% of each other should look as close as they are.
-const NARROWEST_SPAN: f64 = 2.0;
+const NARROWEST_SPAN: f64 = 1.3;
 
 /// The ends of a log axis that holds `low` to `high` with a little air, and is never too narrow to be honest.
 pub fn log_domain(low: f64, high: f64) -> (f64, f64) {
@@ -116,7 +122,8 @@ pub fn log_ticks(low: f64, high: f64, width: f64) -> Vec<f64> {
             .flat_map(|decade| family.iter().map(move |digit| digit * 10f64.powi(decade)));
         all.filter(|tick| (low..=high).contains(tick)).collect::<Vec<f64>>()
     });
-    candidates.into_iter().find(|ticks| apart(ticks)).unwrap_or_else(|| {
+    let even = even_ticks(low, high).into_iter().filter(|ticks| ticks.len() > 2);
+    even.chain(candidates).find(|ticks| apart(ticks)).unwrap_or_else(|| {
         // So many decades that even the powers of ten crowd: every third.
         decades
             .step_by(3)
@@ -124,6 +131,19 @@ pub fn log_ticks(low: f64, high: f64, width: f64) -> Vec<f64> {
             .filter(|tick| (low..=high).contains(tick))
             .collect()
     })
+}
+
+/// On an axis of less than an octave or so, even steps read best: the ways to take them, the finest first.
+fn even_ticks(low: f64, high: f64) -> Vec<Vec<f64>> {
+    const NARROW: f64 = 2.5;
+    if high / low > NARROW {
+        return Vec::new();
+    }
+    let finest = ((high - low) / 100.0).log10().floor() as i32;
+    let steps = (finest..finest + 4).flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(decade)));
+    // A tick is a whole number of steps, so that 0.1 + 0.2 stays 0.3.
+    let ticks = |step: f64| ((low / step).ceil() as u64..=(high / step).floor() as u64).map(move |k| k as f64 * step);
+    steps.map(|step| ticks(step).collect()).collect()
 }
 
 /// Round values from 0 up to `high` for a linear axis `width` pixels long, in steps of 1, 2 or 5 times a power of ten.
@@ -165,12 +185,13 @@ mod tests {
 
     #[test]
     fn widths_by_hand() {
-        // "ab" = 2 * 0.65 em, "il" = 2 * 0.34 em, "VM" = 0.84 + 1.0 em, at 10 pixels.
-        for (text, width) in [("ab", 13.0), ("il", 6.8), ("VM", 18.4), ("", 0.0)] {
+        // "ab" = 2 * 0.65 em, "il" = 2 * 0.34 em, "VM" = 0.8 + 1.0 em, at 10 pixels.
+        for (text, width) in [("ab", 13.0), ("il", 6.8), ("VM", 18.0), ("", 0.0)] {
             assert!((text_width(text, 10.0) - width).abs() < 1e-9, "{text}");
         }
         assert_eq!(shorten("abcdef", 39.0, 10.0), "abcdef");
-        assert_eq!(shorten("abcdef", 30.0, 10.0), "ab…");
+        // a, b, c and the ellipsis: 6.5 + 6.5 + 5.6 + 11 = 29.6.
+        assert_eq!(shorten("abcdef", 30.0, 10.0), "abc…");
         assert_eq!(shorten("abcdef", 1.0, 10.0), "");
     }
 
@@ -190,7 +211,7 @@ mod tests {
         let cases: [(f64, f64, f64, &[f64]); 5] = [
             (1.0, 100.0, 600.0, &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
             (1.0, 2.0, 600.0, &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0]),
-            (3.5, 7.2, 600.0, &[3.5, 4.0, 5.0, 6.0, 7.0]),
+            (3.5, 7.2, 600.0, &[3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0]),
             (0.4, 40_000.0, 500.0, &[1.0, 10.0, 100.0, 1000.0, 10_000.0]),
             (1e-6, 1e9, 300.0, &[1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9]),
         ];
@@ -217,7 +238,7 @@ mod tests {
     #[test]
     fn a_narrow_domain_is_widened_and_a_wide_one_only_aired() {
         let (low, high) = log_domain(5.0, 5.05);
-        assert!((high / low - 2.0).abs() < 1e-9, "{low} {high}");
+        assert!((high / low - 1.3).abs() < 1e-9, "{low} {high}");
         let (low, high) = log_domain(1.0, 100.0);
         assert!(
             (low - 1.0 / 1.08).abs() < 1e-9 && (high - 108.0).abs() < 1e-9,

@@ -31,7 +31,8 @@ pub(super) fn sheet(summary: &Summary) -> (String, Canvas) {
     let (measured, _) = words::measured_and_skipped(summary);
     let title = title(&measured);
     let how = "Held by one instance while its workload idles; kernel memory is what the host's kernel keeps for it. \
-               Peak: most ever charged to its memory cgroup, file pages it brought in included.";
+               Peak: most ever charged to its memory cgroup. A file page is charged to whoever read it first, so \
+               what was in the cache before is in the bar and not in the peak.";
     let mut canvas = Canvas::titled(&title, how);
     if measured.is_empty() {
         canvas.paragraph("No contender could run here.", LABEL_SIZE, INK, false);
@@ -56,7 +57,7 @@ pub(super) fn sheet(summary: &Summary) -> (String, Canvas) {
         .collect();
     let widest = names
         .iter()
-        .map(|name| layout::text_width(name, LABEL_SIZE) * 1.1)
+        .map(|name| layout::text_width(name, LABEL_SIZE) * layout::BOLD)
         .fold(0.0, f64::max);
     let left = MARGIN + widest + 10.0;
     let scale = Scale::linear(0.0, (most as f64).max(1.0), left, WIDTH - MARGIN - TOTAL_ROOM);

@@ -124,7 +124,7 @@ fn color(summary: &Summary, name: &str) -> RGBColor {
     })
 }
 
-/// Who is not in the chart and why, then where the data came from.
+/// Who is not in the chart and why, where the data came from, and what to know about it.
 fn caption(canvas: &mut Canvas, summary: &Summary) {
     canvas.y += 8.0;
     let (_, skipped) = words::measured_and_skipped(summary);
@@ -133,28 +133,38 @@ fn caption(canvas: &mut Canvas, summary: &Summary) {
             format!(
                 "{} ({})",
                 contender.name,
-                contender.reason.as_deref().unwrap_or("no reason was recorded")
+                words::brief(contender.reason.as_deref().unwrap_or("no reason was recorded"))
             )
         });
         let line = format!("Not raced here: {}.", each.collect::<Vec<_>>().join("; "));
         canvas.paragraph(&line, SMALL_SIZE, GREY, false);
     }
     canvas.paragraph(&origin(&summary.provenance), SMALL_SIZE, GREY, false);
+    let notes = summary
+        .provenance
+        .notes
+        .iter()
+        .map(|note| format!("{}.", note.trim_end_matches('.')));
+    canvas.paragraph(&notes.collect::<Vec<_>>().join(" "), SMALL_SIZE, GREY, false);
 }
 
 /// Where a result came from, in one line.
 pub fn origin(provenance: &Provenance) -> String {
     let under = if provenance.nested { ", itself a guest" } else { "" };
     let mut parts = vec![
-        format!("n = {} runs each", provenance.n),
+        format!("n = {} each", provenance.n),
         format!("{}, {} CPUs{under}", provenance.cpu, provenance.cpus),
         format!("Linux {}", provenance.kernel),
         format!("KVM backend {}", provenance.kvm_backend),
         format!("cgroup {}", provenance.cgroup_mode),
         provenance.date.clone(),
     ];
-    parts.extend(provenance.git_revision.iter().map(|revision| format!("lab {revision}")));
-    parts.extend(provenance.notes.iter().cloned());
+    parts.extend(
+        provenance
+            .git_revision
+            .iter()
+            .map(|revision| format!("lab {}", words::short_revision(revision))),
+    );
     parts.join(" · ") + "."
 }
 

@@ -84,7 +84,7 @@ fn title(sides: &[&Contender]) -> String {
         let phase = side.phases.iter().max_by_key(|phase| phase.duration_ns)?;
         let part = words::share(phase.duration_ns, whole(side));
         let name = if side.name == "vm" { "VM" } else { &side.name };
-        Some(format!("the {name} spends {part} of its start until “{}”", phase.name))
+        Some(format!("the step to “{}” is {part} of the {name}'s start", phase.name))
     });
     let text = largest.collect::<Vec<_>>().join("; ");
     let mut letters = text.chars();
@@ -95,17 +95,19 @@ fn title(sides: &[&Contender]) -> String {
 }
 
 fn group(canvas: &mut Canvas, summary: &Summary, side: &Contender, scale: &Scale) {
-    let name = layout::shorten(&words::label(&side.name, &summary.provenance), 300.0, LABEL_SIZE);
     let by_guest = side.phases.iter().any(|phase| phase.emitter == "guest");
     let guest = if by_guest {
         "; orange: reported from inside the guest"
     } else {
         ""
     };
+    let total = format!("{} from start line to finish line{guest}", words::duration(whole(side)));
+    // The name may take what the line leaves.
+    let room = (WIDTH - 2.0 * MARGIN - GAP - layout::text_width(&total, SMALL_SIZE)) / layout::BOLD;
+    let name = layout::shorten(&words::label(&side.name, &summary.provenance), room, LABEL_SIZE);
     let y = canvas.y + ROW / 2.0;
     canvas.heading(&name, (MARGIN, y), LABEL_SIZE);
-    let after = MARGIN + layout::text_width(&name, LABEL_SIZE) * 1.1 + 8.0;
-    let total = format!("{} from start line to finish line{guest}", words::duration(whole(side)));
+    let after = MARGIN + layout::text_width(&name, LABEL_SIZE) * layout::BOLD + GAP;
     canvas.label(&total, (after, y), Anchor::Start, SMALL_SIZE, GREY);
     canvas.y += ROW;
     for phase in &side.phases {

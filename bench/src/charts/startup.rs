@@ -100,18 +100,16 @@ fn title(summary: &Summary, curves: &[Curve]) -> String {
     }
     match curves {
         [] => "No contender could be started here".to_string(),
-        [only] => {
-            format!(
-                "Half of the starts of {} are over after {}",
-                only.contender.name,
-                shown(only)
-            )
-        }
+        [only] => format!(
+            "{} has started after {} (median)",
+            words::spoken(&only.contender.name),
+            shown(only)
+        ),
         [first, .., last] => format!(
             "{} has started after {}, {} after {} (medians)",
-            first.contender.name,
+            words::spoken(&first.contender.name),
             shown(first),
-            last.contender.name,
+            words::spoken_within(&last.contender.name),
             shown(last)
         ),
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::examples;
 
-fn runs() -> [(&'static str, (Summary, Vec<Sample>)); 6] {
+fn runs() -> [(&'static str, (Summary, Vec<Sample>)); 7] {
     [
         ("typical", examples::typical_run()),
         ("without_kvm", examples::without_kvm_run()),
@@ -11,7 +11,35 @@ fn runs() -> [(&'static str, (Summary, Vec<Sample>)); 6] {
         ("far_apart", examples::far_apart_run()),
         ("single", examples::single_run()),
         ("empty", examples::empty_run()),
+        ("wordy", wordy_run()),
     ]
+}
+
+/// Names, notes and reasons longer than any sheet is wide.
+fn wordy_run() -> (Summary, Vec<Sample>) {
+    let long = |text: &str| format!("{text}-{}", "and-so-on".repeat(20));
+    let (mut summary, mut samples) = examples::many_run();
+    for contender in &mut summary.contenders {
+        contender.name = long(&contender.name);
+        contender
+            .phases
+            .iter_mut()
+            .for_each(|phase| phase.name = long(&phase.name));
+        contender
+            .memory
+            .iter_mut()
+            .for_each(|memory| memory.note = Some(long("note")));
+    }
+    samples
+        .iter_mut()
+        .for_each(|sample| sample.contender = long(&sample.contender));
+    summary.provenance.cpu = long("cpu");
+    summary.contenders.extend(examples::empty().contenders);
+    summary
+        .contenders
+        .iter_mut()
+        .for_each(|contender| contender.reason = contender.reason.as_deref().map(long));
+    (summary, samples)
 }
 
 #[test]
@@ -77,13 +105,15 @@ fn titles_are_computed_from_the_data() {
     let charts = draw_all(&summary, &samples).unwrap();
     let p50 = |index: usize| words::duration(summary.contenders[index].startup_ns.unwrap().p50);
     let expected = format!(
-        "process has started after {}, container after {} (medians)",
+        "A plain process has started after {}, a container after {} (medians)",
         p50(0),
         p50(1)
     );
     assert_eq!(charts[0].title, expected);
     assert!(
-        charts[1].title.starts_with("The container spends"),
+        charts[1]
+            .title
+            .starts_with("The step to “clone returned” is 31% of the container's start"),
         "{}",
         charts[1].title
     );

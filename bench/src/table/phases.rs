@@ -9,23 +9,30 @@ use crate::words;
 const SIDES: [&str; 2] = ["container", "vm"];
 
 pub(super) fn on(summary: &Summary, paper: Paper) -> String {
-    let sides = SIDES.map(|name| summary.contenders.iter().find(|contender| contender.name == name));
-    let phases = sides.map(|side| side.map_or(&[][..], |contender| &contender.phases));
-    let [left, right] = SIDES.map(|name| format!("{}, until", words::label(name, &summary.provenance)));
-
-    let mut table = table(paper, &[&left, "took", "share", &right, "took", "share"], |index| {
-        index % 3 != 0
-    });
-    for row in 0..phases[0].len().max(phases[1].len()) {
-        table.add_row(phases.iter().flat_map(|side| cells(side, row)));
-    }
-    table.add_row(phases.iter().flat_map(|side| sum(side)));
+    let sides = SIDES.map(|name| (name, summary.contenders.iter().find(|contender| contender.name == name)));
+    let reported: Vec<&Contender> = sides
+        .iter()
+        .filter_map(|(_, side)| *side)
+        .filter(|side| !side.phases.is_empty())
+        .collect();
 
     let mut text = String::new();
-    if phases.iter().any(|side| !side.is_empty()) {
+    if let Some(rows) = reported.iter().map(|side| side.phases.len()).max() {
+        let until = reported
+            .iter()
+            .map(|side| format!("{}, until", words::label(&side.name, &summary.provenance)));
+        let header: Vec<String> = until
+            .flat_map(|until| [until, "took".to_string(), "share".to_string()])
+            .collect();
+        let header: Vec<&str> = header.iter().map(String::as_str).collect();
+        let mut table = table(paper, &header, |index| index % 3 != 0);
+        for row in 0..rows {
+            table.add_row(reported.iter().flat_map(|side| cells(&side.phases, row)));
+        }
+        table.add_row(reported.iter().flat_map(|side| sum(&side.phases)));
         text.push_str(&lines(&table));
     }
-    for (name, side) in SIDES.into_iter().zip(sides) {
+    for (name, side) in sides {
         if let Some(why) = why_missing(name, side) {
             text.push_str(&paragraph(&why, 2, paper));
         }
