@@ -8,5 +8,9 @@ pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
     // with link-time optimization the weak reference wins and is null.
     // SAFETY: the pointer and length are those of `bytes`.
     let got = unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };
-    if got == bytes.len() as i64 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if got == bytes.len() as i64 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -128,8 +128,8 @@ fn nested_target_dir() -> Result<PathBuf, Error> {
     let out = env::var_os("OUT_DIR")
         .map(PathBuf::from)
         .ok_or_else(|| Error::Cargo("OUT_DIR is not set: call this from a build script".into()))?;
-    // Cargo marks the root of every target directory it makes with this file.
-    let root = out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    // Cargo marks target directories with this file, the one for a single target too: the outermost is the root.
+    let root = out.ancestors().filter(|dir| dir.join("CACHEDIR.TAG").exists()).last();
     Ok(root.unwrap_or(&out).join("nested"))
 }
 

@@ -149,7 +149,11 @@ impl AddressSpace {
         }
         // A program's segments come in ascending order, and most mappings go behind all others.
         let last = self.count.checked_sub(1).map(|last| self.regions[last].start);
-        let at = if last.is_none_or(|last| last < region.start) { self.count } else { self.position(region.start) };
+        let at = if last.is_none_or(|last| last < region.start) {
+            self.count
+        } else {
+            self.position(region.start)
+        };
         // Anonymous neighbours with the same rights are one region: a heap grows a page at a time.
         if at > 0 && region.source == 0 {
             let before = &mut self.regions[at - 1];
@@ -161,7 +165,9 @@ impl AddressSpace {
         if self.count == REGIONS {
             return Err(NoRoom);
         }
-        self.regions.copy_within(at..self.count, at + 1);
+        if at < self.count {
+            self.regions.copy_within(at..self.count, at + 1);
+        }
         self.regions[at] = region;
         self.count += 1;
         Ok(())

@@ -62,8 +62,11 @@ struct Scratch {
     arguments: [u64; WORDS_MAX],
 }
 
-static SCRATCH: Lone<Scratch> =
-    Lone::new(Scratch { path: [0; 4096], environment: [0; WORDS_MAX], arguments: [0; WORDS_MAX] });
+static SCRATCH: Lone<Scratch> = Lone::new(Scratch {
+    path: [0; 4096],
+    environment: [0; WORDS_MAX],
+    arguments: [0; WORDS_MAX],
+});
 
 /// A program ready to run: first instruction and stack pointer.
 pub struct Ready {
@@ -75,89 +78,100 @@ pub struct Ready {
 
 /// Loads the program the command line names. A program that cannot be run ends the machine with the reason.
 pub fn load(kernel: &mut Kernel, boot: &Boot) -> Ready {
-    SCRATCH.with(|Scratch { path, environment, arguments }| {
-        let mut stack = Stack::new(kernel, boot.command_line.len());
-        let random = stack.put(&boot.seed.unwrap_or_else(random));
-        let constants = stack.put(ENVIRONMENT);
-        for (place, offset) in environment.iter_mut().zip(VARIABLES) {
-            *place = constants + offset;
-        }
-        let mut variables = VARIABLES.len();
-        let mut count = 1;
+    SCRATCH.with(
+        |Scratch {
+             path,
+             environment,
+             arguments,
+         }| {
+            let mut stack = Stack::new(kernel, boot.command_line.len());
+            let random = stack.put(&boot.seed.unwrap_or_else(random));
+            let constants = stack.put(ENVIRONMENT);
+            for (place, offset) in environment.iter_mut().zip(VARIABLES) {
+                *place = constants + offset;
+            }
+            let mut variables = VARIABLES.len();
+            let mut count = 1;
 
-        // Each word is written where the program will find it; what turns out to be an option is written over.
-        let mut words = Words::new(boot.command_line);
-        arguments[0] = 0;
-        while let Some((address, word)) = stack.put_word(&mut words) {
-            match classify(word) {
-                Word::Program(name) => {
-                    kernel.program_length = name.len();
-                    kernel.program[..name.len()].copy_from_slice(name);
-                    arguments[0] = address + (word.len() - name.len()) as u64;
+            // Each word is written where the program will find it; what turns out to be an option is written over.
+            let mut words = Words::new(boot.command_line);
+            arguments[0] = 0;
+            while let Some((address, word)) = stack.put_word(&mut words) {
+                match classify(word) {
+                    Word::Program(name) => {
+                        kernel.program_length = name.len();
+                        kernel.program[..name.len()].copy_from_slice(name);
+                        arguments[0] = address + (word.len() - name.len()) as u64;
+                        stack.keep();
+                    }
+                    Word::Variable(_) if variables < WORDS_MAX => {
+                        environment[variables] = address;
+                        variables += 1;
+                        stack.keep();
+                    }
+                    Word::Statistics => kernel.statistics_wanted = true,
+                    Word::Separator => break,
+                    Word::Variable(_) | Word::Other => {}
+                }
+            }
+            if arguments[0] == 0 {
+                kernel.program_length = DEFAULT.len();
+                kernel.program[..DEFAULT.len()].copy_from_slice(DEFAULT);
+                arguments[0] = stack.put(DEFAULT);
+            }
+            while let Some((address, _)) = stack.put_word(&mut words) {
+                if count < WORDS_MAX {
+                    arguments[count] = address;
+                    count += 1;
                     stack.keep();
                 }
-                Word::Variable(_) if variables < WORDS_MAX => {
-                    environment[variables] = address;
-                    variables += 1;
-                    stack.keep();
-                }
-                Word::Statistics => kernel.statistics_wanted = true,
-                Word::Separator => break,
-                Word::Variable(_) | Word::Other => {}
             }
-        }
-        if arguments[0] == 0 {
-            kernel.program_length = DEFAULT.len();
-            kernel.program[..DEFAULT.len()].copy_from_slice(DEFAULT);
-            arguments[0] = stack.put(DEFAULT);
-        }
-        while let Some((address, _)) = stack.put_word(&mut words) {
-            if count < WORDS_MAX {
-                arguments[count] = address;
-                count += 1;
-                stack.keep();
-            }
-        }
 
-        let image = load_image(kernel, boot, path);
-        let auxiliary = [
-            auxiliary::PROGRAM_HEADERS,
-            image.headers,
-            auxiliary::PROGRAM_HEADER_SIZE,
-            elf::PROGRAM_HEADER_SIZE as u64,
-            auxiliary::PROGRAM_HEADER_COUNT,
-            image.header_count,
-            auxiliary::PAGE_SIZE,
-            PAGE,
-            auxiliary::ENTRY,
-            image.entry,
-            auxiliary::UID,
-            0,
-            auxiliary::EFFECTIVE_UID,
-            0,
-            auxiliary::GID,
-            0,
-            auxiliary::EFFECTIVE_GID,
-            0,
-            auxiliary::SECURE,
-            0,
-            auxiliary::RANDOM,
-            random,
-            auxiliary::FILE_NAME,
-            arguments[0],
-            auxiliary::END,
-            0,
-        ];
-        // From the stack pointer up: argc, argv and NULL, envp and NULL, auxiliary pairs.
-        stack.start(1 + count + 1 + variables + 1 + auxiliary.len());
-        stack.push(count as u64);
-        arguments[..count].iter().for_each(|&argument| stack.push(argument));
-        stack.push(0);
-        environment[..variables].iter().for_each(|&variable| stack.push(variable));
-        stack.push(0);
-        auxiliary.iter().for_each(|&word| stack.push(word));
-        Ready { entry: image.entry, stack: stack.map(kernel) }
-    })
+            let image = load_image(kernel, boot, path);
+            let auxiliary = [
+                auxiliary::PROGRAM_HEADERS,
+                image.headers,
+                auxiliary::PROGRAM_HEADER_SIZE,
+                elf::PROGRAM_HEADER_SIZE as u64,
+                auxiliary::PROGRAM_HEADER_COUNT,
+                image.header_count,
+                auxiliary::PAGE_SIZE,
+                PAGE,
+                auxiliary::ENTRY,
+                image.entry,
+                auxiliary::UID,
+                0,
+                auxiliary::EFFECTIVE_UID,
+                0,
+                auxiliary::GID,
+                0,
+                auxiliary::EFFECTIVE_GID,
+                0,
+                auxiliary::SECURE,
+                0,
+                auxiliary::RANDOM,
+                random,
+                auxiliary::FILE_NAME,
+                arguments[0],
+                auxiliary::END,
+                0,
+            ];
+            // From the stack pointer up: argc, argv and NULL, envp and NULL, auxiliary pairs.
+            stack.start(1 + count + 1 + variables + 1 + auxiliary.len());
+            stack.push(count as u64);
+            arguments[..count].iter().for_each(|&argument| stack.push(argument));
+            stack.push(0);
+            environment[..variables]
+                .iter()
+                .for_each(|&variable| stack.push(variable));
+            stack.push(0);
+            auxiliary.iter().for_each(|&word| stack.push(word));
+            Ready {
+                entry: image.entry,
+                stack: stack.map(kernel),
+            }
+        },
+    )
 }
 
 /// What the auxiliary vector needs to know of the image.
@@ -286,11 +300,22 @@ impl Stack {
             refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for a stack")
         };
         if kernel.space.start(&mut kernel.frames).is_err() {
-            refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for page tables");
+            refuse(
+                b"anything",
+                status::MEMORY_TOO_SMALL,
+                "there is no memory for page tables",
+            );
         }
         // A word is never longer than the part of the line it comes from, and its NUL takes the place of the space.
         let strings = (STACK_SIZE - FIXED_STRINGS - line as u64 - 1) & !15;
-        Stack { frames, strings, next: strings, pending: 0, pointer: 0, filled: 0 }
+        Stack {
+            frames,
+            strings,
+            next: strings,
+            pending: 0,
+            pointer: 0,
+            filled: 0,
+        }
     }
 
     /// Adds bytes; their address for the program.
@@ -337,10 +362,18 @@ impl Stack {
     /// Makes the stack the program's; returns its stack pointer.
     fn map(self, kernel: &mut Kernel) -> u64 {
         let space = &mut kernel.space;
-        let failed = space.add_anonymous(STACK_TOP - STACK_MAX, STACK_TOP, READ | WRITE).is_err()
-            || space.map_owned(&mut kernel.frames, STACK_BOTTOM, self.frames, STACK_PAGES, READ | WRITE).is_err();
+        let failed = space
+            .add_anonymous(STACK_TOP - STACK_MAX, STACK_TOP, READ | WRITE)
+            .is_err()
+            || space
+                .map_owned(&mut kernel.frames, STACK_BOTTOM, self.frames, STACK_PAGES, READ | WRITE)
+                .is_err();
         if failed {
-            refuse(b"anything", status::MEMORY_TOO_SMALL, "there is no memory for its page tables");
+            refuse(
+                b"anything",
+                status::MEMORY_TOO_SMALL,
+                "there is no memory for its page tables",
+            );
         }
         space.install();
         STACK_BOTTOM + self.pointer
