@@ -28,6 +28,11 @@ pub enum Command {
         /// The results folder.
         dir: PathBuf,
     },
+    /// Write the report of a results folder anew, charts included.
+    Report {
+        /// The results folder.
+        dir: PathBuf,
+    },
     /// Find out, by trying, what this machine offers for isolating programs.
     Doctor {
         /// Print JSON.

@@ -9,7 +9,7 @@ use bench::cli::{Cli, Command};
 use bench::compare::compare;
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
-use bench::{charts, doctor, store, table, verdict};
+use bench::{charts, doctor, report, store, table, verdict};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -31,6 +31,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
             let done = compare(&arguments.options(), &interrupt)?;
             draw(&done.summary, &done.samples, &done.folder)?;
+            let report = report::write(&done.summary, &done.samples, &done.folder)?;
             let mut out = io::stdout().lock();
             writeln!(
                 out,
@@ -39,7 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 table::phases(&done.summary)
             )?;
             writeln!(out, "{}\n", verdict::sentence(&done.summary))?;
-            writeln!(out, "results: {}", done.folder.display())?;
+            writeln!(out, "results: {}\nreport:  {}", done.folder.display(), report.display())?;
             // 128 + signal, as for a program the signal ended.
             Ok(match done.interrupted {
                 Some(signal) => ExitCode::from(128u8.saturating_add(signal as u8)),
@@ -52,6 +53,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             for path in draw(&summary, &samples, &dir)? {
                 writeln!(out, "{}", path.display())?;
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Report { dir } => {
+            let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+            draw(&summary, &samples, &dir)?;
+            let report = report::write(&summary, &samples, &dir)?;
+            writeln!(io::stdout().lock(), "{}", report.display())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { json } => {

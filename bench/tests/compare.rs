@@ -126,6 +126,7 @@ fn every_contender_is_measured_or_says_why_not() {
     }
     assert_eq!(contender(&summary, "process").status, Status::Measured);
     assert!(summary.null_test.is_some());
+    assert!(place.out().join("report.html").is_file());
 
     // Interleaved: between two launches of a contender there is never a whole round of others twice.
     let timed: Vec<_> = samples
@@ -301,6 +302,35 @@ fn a_full_disk_keeps_the_samples_that_fitted() {
         "{message}"
     );
     assert!(samples.unwrap().len() > 5);
+}
+
+#[test]
+fn charts_and_report_are_drawn_anew_from_the_folder_alone() {
+    let place = Place::new();
+    let (_, output) = run(&mut place.lab(&["--runs", "6", "--contenders", "process"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (report, charts) = (place.out().join("report.html"), place.out().join("charts"));
+    let first = fs::read(&report).unwrap();
+    fs::remove_file(&report).unwrap();
+    fs::remove_dir_all(&charts).unwrap();
+    for (command, expected) in [("charts", charts.join("startup.svg")), ("report", report.clone())] {
+        let (_, output) = run(Command::new(env!("CARGO_BIN_EXE_lab")).arg(command).arg(place.out()));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(expected.is_file(), "{command}");
+    }
+    assert_eq!(
+        fs::read(&report).unwrap(),
+        first,
+        "the same folder gives the same report"
+    );
+
+    // Half a line at the end, as a lab leaves that was killed.
+    let samples = place.out().join(SAMPLES);
+    let whole = fs::read(&samples).unwrap();
+    fs::write(&samples, &whole[..whole.len() - 7]).unwrap();
+    let (_, output) = run(Command::new(env!("CARGO_BIN_EXE_lab")).arg("report").arg(place.out()));
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("is cut off"), "{}", text(&output.stderr));
 }
 
 #[test]
