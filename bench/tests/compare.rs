@@ -1,5 +1,8 @@
 //! Whole races, short ones, by the program a user runs.
 
+// clippy.toml allows unwrap in test functions; their helpers are tests too.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
