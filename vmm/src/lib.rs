@@ -18,5 +18,6 @@ pub mod probe;
 pub mod random;
 pub mod registers;
 pub mod serial;
+pub mod steps;
 pub mod vcpu;
 pub mod vm;
