@@ -65,15 +65,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "UID[:GID]", value_parser = user, default_value = "0:0")]
     user: User,
     /// File descriptor to report the phases of the start to, as JSON lines
-    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(0..))]
+    #[arg(long, value_name = "FD", value_parser = open_descriptor)]
     marks_fd: Option<RawFd>,
     /// The program and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
 
@@ -147,4 +142,18 @@ fn user(text: &str) -> Result<User, String> {
         uid: id(uid)?,
         gid: id(gid)?,
     })
+}
+
+fn open_descriptor(text: &str) -> Result<RawFd, String> {
+    let fd = text
+        .parse()
+        .map_err(|_| "not a file descriptor, which is a whole number".to_owned())?;
+    // SAFETY: F_GETFD looks at a descriptor and changes nothing; one that is not open is reported by EBADF.
+    match nix::errno::Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) }) {
+        Ok(_) => Ok(fd),
+        Err(errno) => Err(format!(
+            "{}; the caller must leave it open across exec",
+            container::errno::why(&errno)
+        )),
+    }
 }

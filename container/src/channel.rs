@@ -50,7 +50,13 @@ impl LauncherEnd {
     /// The container's failure, if it reported one. Call it when the container has ended: it does not wait.
     pub fn failure(&self) -> Option<Failure> {
         let mut packet = [0; 1 + LONGEST_MESSAGE];
-        let length = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT).ok()?;
+        let mut receive = || recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT);
+        let length = match receive() {
+            // A container that failed before it read "go" left it unread; the kernel says so first, once.
+            Err(Errno::ECONNRESET) => receive(),
+            other => other,
+        };
+        let length = length.ok()?;
         let (status, message) = packet.get(..length)?.split_first()?;
         Some(Failure {
             status: *status,

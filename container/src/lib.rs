@@ -11,7 +11,7 @@
 //! | build the root, pivot | [`rootfs`], [`mounts`], [`devices`], [`network`] |
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
 //! | exec | [`program`] |
-//! | look after it | [`init`], [`signals`] |
+//! | look after it | [`init`], [`signals`], [`streams`] |
 
 pub mod capabilities;
 pub mod cgroup;
@@ -31,6 +31,7 @@ pub mod rootfs;
 pub mod run;
 pub mod seccomp;
 pub mod signals;
+pub mod streams;
 pub mod users;
 
 pub use config::Config;

@@ -166,8 +166,9 @@ fn become_program(
     }
     close_at_exec_from(3).map_err(|errno| Error::Descriptors { errno })?;
     marks.mark(Phase::PrivilegesDropped);
-    signals::restore_for_program(mask).map_err(|errno| Error::Signals { errno })?;
+    // Before signals are as the program wants them: a reader of marks that went away must not end it by SIGPIPE.
     marks.mark(Phase::Exec);
+    signals::restore_for_program(mask).map_err(|errno| Error::Signals { errno })?;
     // SAFETY: path, arguments and environment are NUL-terminated strings in NULL-terminated arrays, all alive.
     unsafe {
         match executable {

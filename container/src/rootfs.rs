@@ -47,7 +47,7 @@ pub enum Image {
 }
 
 /// The host's root directory, still reachable after the pivot: the devices are bound from it.
-pub struct OldRoot(OwnedFd);
+pub struct OldRoot(());
 
 /// Refuses a directory that is none, before anything is made.
 pub fn check(image: &Image) -> Result<(), Error> {
@@ -129,9 +129,9 @@ pub fn enter(image: &Image, shifted: Option<BorrowedFd<'_>>, namespaces: Namespa
     chdir(BASE).map_err(Error::step("enter", BASE))?;
     // With "." twice the old root is stacked on the new one, no directory in the image is needed to keep it
     // (pivot_root(2), "pivot_root(".", ".")").
-    pivot_root(".", ".").map_err(Error::step("pivot into", BASE))?;
+    pivot_root(".", ".").map_err(|errno| Error::Pivot { errno })?;
     fchdir(old_root.as_fd()).map_err(Error::step("stay in", "the host's root"))?;
-    Ok(OldRoot(old_root))
+    Ok(OldRoot(()))
 }
 
 impl OldRoot {
@@ -230,6 +230,15 @@ pub enum Error {
     Overlay {
         /// The image.
         path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The root stayed the host's.
+    #[error(
+        "cannot pivot into the new root: {}. The kernel refuses to leave the initial ramfs this way: where that is still the host's root, move to another one first (switch_root)",
+        why(errno)
+    )]
+    Pivot {
         /// The kernel's answer.
         errno: Errno,
     },

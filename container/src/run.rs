@@ -25,6 +25,7 @@ use crate::keeper::{self, Duty, Keeper};
 use crate::namespaces::{self, Namespace, Namespaces};
 use crate::rootfs::{self, Image};
 use crate::signals;
+use crate::streams;
 use crate::users::{self, UserMap};
 
 /// Runs a container to its end and returns the program's status: its exit code, or 128 + n for signal n.
@@ -36,17 +37,17 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         .namespaces
         .check(as_root, config.image != Image::Workload, config.hostname.is_some())?;
     rootfs::check(&config.image)?;
-    refuse_directories_as_standard_streams()?;
+    let users = match config.namespaces.has(Namespace::User) {
+        true => Some(UserMap::choose(config.user)?),
+        false => None,
+    };
+    streams::prepare(users.as_ref(), config.user)?;
     let mask = signals::block_all().map_err(Error::Signals)?;
 
     let cgroup = Cgroup::make(&config.limits)?;
     if cgroup.is_made() {
         config.marks.mark(Phase::CgroupMade);
     }
-    let users = match config.namespaces.has(Namespace::User) {
-        true => Some(UserMap::choose(config.user)?),
-        false => None,
-    };
     let (launcher_end, container_end) = channel::pair().map_err(Error::Channel)?;
     let (pid, pidfd) = match clone3(clone_flags(config.namespaces, &cgroup), cgroup.clone_into())? {
         Side::Launcher { pid, pidfd } => (pid, pidfd),
@@ -70,7 +71,17 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         config.marks.mark(Phase::UserMapWritten);
     }
     let image = match (&config.image, users) {
-        (Image::Directory(path), Some(users)) if users.is_range() => rootfs::shift_owners(path, pid)?,
+        (Image::Directory(path), Some(users)) if users.is_range() => {
+            let shifted = rootfs::shift_owners(path, pid)?;
+            if shifted.is_none() {
+                // Worth a word, no reason to stop: most images can be read by everybody.
+                eprintln!(
+                    "container: note: the file system of {} cannot shift owners (tmpfs can from Linux 6.3 on, overlay and network file systems cannot): its files belong to nobody inside",
+                    path.display()
+                );
+            }
+            shifted
+        }
         _ => None,
     };
     let stragglers = match config.namespaces.has(Namespace::Pid) {
@@ -101,18 +112,6 @@ fn clone_flags(namespaces: Namespaces, cgroup: &Cgroup) -> u64 {
         0
     };
     namespaces.clone_flags() & !later
-}
-
-/// An open directory of the host is a way out: fchdir(2), and `..` from there. Nobody needs one as a standard stream.
-fn refuse_directories_as_standard_streams() -> Result<(), Error> {
-    for fd in 0..=2 {
-        // SAFETY: the descriptor is only looked at; fstat reports a closed one by EBADF.
-        let stat = nix::sys::stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) });
-        if stat.is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR) {
-            return Err(Error::DirectoryAsStream(fd));
-        }
-    }
-    Ok(())
 }
 
 /// How to recognise what a container without a pid namespace leaves running.
@@ -190,11 +189,9 @@ pub enum Error {
     /// The process that cleans up.
     #[error(transparent)]
     Keeper(#[from] keeper::Error),
-    /// A standard stream is a directory.
-    #[error(
-        "file descriptor {0} is a directory of the host: the program could walk out of the container through it. Redirect it from a file, or from /dev/null"
-    )]
-    DirectoryAsStream(i32),
+    /// The standard streams.
+    #[error(transparent)]
+    Streams(#[from] streams::Error),
     /// Signals.
     #[error("cannot take charge of signals: {}", why(.0))]
     Signals(Errno),

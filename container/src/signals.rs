@@ -8,14 +8,19 @@ use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 
 /// Signals that stop and continue a whole terminal job. They stay as they are, so that Ctrl-Z works.
 const JOB_CONTROL: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
 /// Blocks every signal but those of job control, and returns what was blocked before.
+///
+/// A caller may have left SIGCHLD ignored, and that outlives execve: the kernel would then throw away the status of
+/// every child, and send no signal for it.
 pub fn block_all() -> Result<SigSet, Errno> {
+    // SAFETY: setting a signal to its default action installs no handler.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     let mut all = SigSet::all();
     JOB_CONTROL.into_iter().for_each(|signal| all.remove(signal));
     let mut before = SigSet::empty();
@@ -65,6 +70,6 @@ pub fn send(process: Pid, number: i32) {
 /// would outlive execve.
 pub fn restore_for_program(mask: &SigSet) -> Result<(), Errno> {
     // SAFETY: setting a signal to its default action installs no handler.
-    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }?;
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)
 }

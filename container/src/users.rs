@@ -93,6 +93,12 @@ impl UserMap {
         self.whole_range
     }
 
+    /// The host's ids of `user`, who has been checked to be in the map.
+    pub fn outside(&self, user: User) -> (u32, u32) {
+        let outside = |map: IdMap, id: u32| map.outside + (id - map.inside);
+        (outside(self.uids, user.uid), outside(self.gids, user.gid))
+    }
+
     /// Gives the user namespace of process `pid` this map. A map can be written once only.
     pub fn write(&self, pid: Pid) -> Result<(), Error> {
         let file = |name: &str, text: String| {

@@ -14,6 +14,7 @@ pub mod layout;
 pub mod memory;
 pub mod paging;
 pub mod ports;
+pub mod probe;
 pub mod random;
 pub mod registers;
 pub mod serial;

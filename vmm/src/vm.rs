@@ -147,7 +147,8 @@ pub fn run(config: &Config) -> Result<End, Error> {
     Ok(end)
 }
 
-fn open_kvm() -> Result<Kvm, Error> {
+/// Opens KVM, or says what keeps us from it.
+pub fn open_kvm() -> Result<Kvm, Error> {
     Kvm::new().map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::NoKvm,
         libc::EACCES | libc::EPERM => Error::NotPermitted,
