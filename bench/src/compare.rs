@@ -126,8 +126,13 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
         limit: options.limit,
     };
     let null = null_contender(&ready);
-    let launches = ready.len() * (WARMUPS + options.runs + PHASE_ROUNDS + MEMORY_ROUNDS) + options.runs;
-    let mut race = Race::new(rules, &ready, &mut folder, interrupt, progress(launches));
+    let mut race = Race::new(
+        rules,
+        &ready,
+        &mut folder,
+        interrupt,
+        progress(launches(&ready, options.runs)),
+    );
     let ran = run(&mut race, options.runs, null, accounting.as_ref());
     let (samples, failed) = race.finish();
 
@@ -323,6 +328,13 @@ fn checksum(stdout: &[u8]) -> String {
 fn null_contender(ready: &[Box<dyn Contender>]) -> Option<usize> {
     let container = ready.iter().position(|contender| contender.name() == "container");
     container.or_else(|| (!ready.is_empty()).then_some(0))
+}
+
+/// How many launches [`run`] makes, for the bar.
+fn launches(ready: &[Box<dyn Contender>], runs: usize) -> usize {
+    let with_phases = ready.iter().filter(|contender| contender.reports_phases()).count();
+    let null = if ready.is_empty() { 0 } else { runs };
+    ready.len() * (WARMUPS + runs + MEMORY_ROUNDS.min(runs)) + null + with_phases * PHASE_ROUNDS.min(runs)
 }
 
 /// A bar on a terminal; nothing elsewhere.

@@ -29,7 +29,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Compare(arguments) => {
             let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
-            let done = compare(&arguments.options(), &interrupt)?;
+            let done = match (compare(&arguments.options(), &interrupt), interrupt.signal()) {
+                (Ok(done), _) => done,
+                // Stopped before there was anything to keep.
+                (Err(_), Some(signal)) => return Ok(ended_by(signal)),
+                (Err(error), None) => return Err(error.into()),
+            };
             draw(&done.summary, &done.samples, &done.folder)?;
             let report = report::write(&done.summary, &done.samples, &done.folder)?;
             let mut out = io::stdout().lock();
@@ -41,11 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             )?;
             writeln!(out, "{}\n", verdict::sentence(&done.summary))?;
             writeln!(out, "results: {}\nreport:  {}", done.folder.display(), report.display())?;
-            // 128 + signal, as for a program the signal ended.
-            Ok(match done.interrupted {
-                Some(signal) => ExitCode::from(128u8.saturating_add(signal as u8)),
-                None => ExitCode::SUCCESS,
-            })
+            Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
         }
         Command::Charts { dir } => {
             let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
@@ -79,14 +80,20 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// 128 + signal, as a shell reports a program the signal ended.
+fn ended_by(signal: i32) -> ExitCode {
+    ExitCode::from(128u8.saturating_add(u8::try_from(signal).unwrap_or(0)))
+}
+
 /// Draws the charts into the results folder.
 fn draw(summary: &Summary, samples: &[Sample], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(charts::write_all(summary, samples, &folder.join("charts"))?)
 }
 
-/// Columns of the terminal; 80 where there is none.
+/// Columns of the terminal; 80 where there is none, or it does not know its size (a serial console says 0).
 fn columns() -> usize {
-    comfy_table::Table::new().width().map_or(80, usize::from)
+    let width = comfy_table::Table::new().width().filter(|&width| width > 0);
+    width.map_or(80, usize::from)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -4,12 +4,18 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 
+use vmm::probe::{Probe, probe};
+
 use super::{Finding, Standing};
 use crate::host;
+use crate::words::{duration, significant};
 
 /// The only version of the KVM interface there has been since Linux 2.6.22; a program must refuse any other
 /// (Documentation/virt/kvm/api.rst, KVM_GET_API_VERSION).
 const API_VERSION: i32 = 12;
+
+/// A guest kernel this many times slower than its programs is not run by the processor.
+const INTERPRETED: f64 = 10.0;
 
 mod request {
     // KVMIO, number 0 (include/uapi/linux/kvm.h).
@@ -18,7 +24,73 @@ mod request {
 
 /// Everything about KVM.
 pub fn examine() -> Vec<Finding> {
-    vec![device(), backend(), nesting()]
+    let mut findings = vec![device(), backend()];
+    if findings[0].standing != Standing::Missing {
+        findings.extend(micro_guest());
+    }
+    findings.push(nesting());
+    findings
+}
+
+/// Runs guests of a few bytes and tells how they fared.
+fn micro_guest() -> Vec<Finding> {
+    let probe = match probe() {
+        Ok(probe) => probe,
+        Err(error) => {
+            let meaning = "A guest of a few bytes did not run; `vm` will not either.";
+            return vec![
+                Finding::new("micro-guest", Standing::Missing, error.to_string(), meaning)
+                    .fix("the message names what KVM refused; a newer host kernel may help"),
+            ];
+        }
+    };
+    vec![syscall(&probe), speed(&probe), exit(&probe)]
+}
+
+fn syscall(probe: &Probe) -> Finding {
+    let name = "syscall in a guest";
+    if probe.syscall_reaches_cpl0 {
+        let meaning = "Guest programs call their kernel as on any processor: any kernel can serve them.";
+        return Finding::new(name, Standing::Good, "arrives in kernel mode", meaning);
+    }
+    Finding::new(
+        name,
+        Standing::Limited,
+        "does not arrive in kernel mode",
+        "The lab kernel knows how to take the call from the page fault it becomes; a stock Linux guest boots here and \
+         then fails at its first program.",
+    )
+    .fix("run on VT-x or AMD-V")
+}
+
+fn speed(probe: &Probe) -> Finding {
+    let name = "guest kernel speed";
+    let (kernel, user) = (probe.cpl0_instructions_per_second, probe.cpl3_instructions_per_second);
+    let million = |speed: f64| significant(speed / 1e6, 2);
+    let found = format!(
+        "{} million instructions a second in kernel mode, {} in user mode",
+        million(kernel),
+        million(user)
+    );
+    if user < kernel * INTERPRETED {
+        return Finding::new(
+            name,
+            Standing::Good,
+            found,
+            "The processor runs the guest's kernel as it runs its programs.",
+        );
+    }
+    let meaning = "The guest's kernel is interpreted: each of its instructions counts in the VM's start-up time.";
+    Finding::new(name, Standing::Limited, found, meaning).fix("run on VT-x or AMD-V")
+}
+
+fn exit(probe: &Probe) -> Finding {
+    Finding::new(
+        "cost of an exit",
+        Standing::Good,
+        duration(probe.exit_ns),
+        "Each time the guest needs the VMM, it waits this long.",
+    )
 }
 
 fn device() -> Finding {
