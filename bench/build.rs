@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use guest_builder::{Error, STATIC_LINUX};
+use guest_builder::{Binary, Error, STATIC_LINUX};
 
 fn main() {
     if let Err(error) = build() {
@@ -22,11 +22,16 @@ fn build() -> Result<(), Error> {
         "../Cargo.toml",
         "../Cargo.lock",
     ]);
-    // Position-independent, unlike the workload: relocating itself costs a launcher some 0.1 ms of its start, and buys
-    // address space randomization for the process that faces the guest.
-    let flags = "";
     for (package, variable) in [("vmm", "LAB_BUILT_VMM"), ("container", "LAB_BUILT_CONTAINER")] {
-        let path = guest_builder::build(package, STATIC_LINUX, "launcher", flags)?;
+        let path = guest_builder::build(Binary {
+            package,
+            target: STATIC_LINUX,
+            profile: "launcher",
+            features: "",
+            // Position-independent, unlike the workload: relocating itself costs a launcher some 0.1 ms of its start,
+            // and buys address space randomization for the process that faces the guest.
+            flags: "",
+        })?;
         println!("cargo::rustc-env={variable}={}", path.display());
     }
     if let Some(revision) = git_revision() {

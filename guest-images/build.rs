@@ -1,6 +1,6 @@
 //! Builds what runs on the inside and tells the library where it lies.
 
-use guest_builder::{BARE_METAL, Error, STATIC_LINUX};
+use guest_builder::{BARE_METAL, Binary, Error, STATIC_LINUX};
 
 fn main() {
     if let Err(error) = build() {
@@ -20,9 +20,21 @@ fn build() -> Result<(), Error> {
         "../Cargo.lock",
         "../.cargo",
     ]);
-    let kernel = guest_builder::build("kernel", BARE_METAL, "guest", "")?;
-    // At a fixed address: nothing to relocate, so no page of the program is written to before it runs.
-    let workload = guest_builder::build("workload", STATIC_LINUX, "guest", "-Crelocation-model=static")?;
+    let kernel = guest_builder::build(Binary {
+        package: "kernel",
+        target: BARE_METAL,
+        profile: "guest",
+        features: "bare-metal",
+        flags: "",
+    })?;
+    let workload = guest_builder::build(Binary {
+        package: "workload",
+        target: STATIC_LINUX,
+        profile: "guest",
+        features: "",
+        // At a fixed address: nothing to relocate, so no page of the program is written to before it runs.
+        flags: "-Crelocation-model=static",
+    })?;
     println!("cargo::rustc-env=LAB_KERNEL={}", kernel.display());
     println!("cargo::rustc-env=LAB_WORKLOAD={}", workload.display());
     Ok(())

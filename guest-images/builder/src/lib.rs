@@ -57,18 +57,37 @@ pub fn fail(error: &Error) -> ! {
     std::process::exit(1)
 }
 
-/// Builds the binary `package` of this workspace for `target` under cargo profile `profile`, with `flags` for the
-/// compiler; returns its path.
-///
-/// Adds the target through rustup when it is missing.
-pub fn build(package: &str, target: &str, profile: &str, flags: &str) -> Result<PathBuf, Error> {
+/// A binary to build.
+#[derive(Clone, Copy, Debug)]
+pub struct Binary<'a> {
+    /// The package, and the binary of the same name in it.
+    pub package: &'a str,
+    /// For which target.
+    pub target: &'a str,
+    /// Under which cargo profile.
+    pub profile: &'a str,
+    /// With which of the package's features, separated by commas.
+    pub features: &'a str,
+    /// With which flags for the compiler.
+    pub flags: &'a str,
+}
+
+/// Builds a binary of this workspace; returns its path. Adds the target through rustup when it is missing.
+pub fn build(binary: Binary<'_>) -> Result<PathBuf, Error> {
+    let Binary {
+        package,
+        target,
+        profile,
+        features,
+        flags,
+    } = binary;
     require_target(target)?;
     let target_dir = nested_target_dir()?.join(target);
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
         .args(["build", "--package", package, "--bin", package])
-        .args(["--target", target, "--profile", profile])
+        .args(["--target", target, "--profile", profile, "--features", features])
         .arg("--target-dir")
         .arg(&target_dir)
         .env(SHARED_DIRECTORY, nested_target_dir()?);
