@@ -76,6 +76,58 @@ fn requests_full_of_lies_are_answered_with_errors() {
     assert_eq!(ran.status, 77, "{}", ran.stderr);
 }
 
+/// The operation that has a second address: where to copy from.
+#[test]
+fn copies_from_and_to_anywhere_stay_in_guest_memory() {
+    if !kvm() {
+        return;
+    }
+    let mut code = Code::new();
+    for source in [
+        0,
+        1,
+        0x80_0000,
+        0x80_0010,
+        MEMORY - 1,
+        MEMORY,
+        1 << 40,
+        1 << 63,
+        u64::MAX,
+    ] {
+        code = code.store(REQUEST + 8, source);
+        // Apart, over each other by a few bytes, onto itself, to where there is nothing, and zeros far too many.
+        for target in [0x90_0000, 0x80_0008, 0x80_0000, MEMORY - 8, u64::MAX] {
+            for length in [1, 64, 1 << 21, u64::MAX] {
+                code = ring(code, op::COPY, 1, &[(target, length)]);
+                code = ring(code, op::COPY, 2, &[(target, length); 2]);
+                code = ring(code, op::ZERO, 2, &[(target, length); 2]);
+            }
+        }
+    }
+    let ran = boot(code.exit(78));
+    assert_eq!(ran.status, 78, "{ran:?}");
+}
+
+#[test]
+fn a_guest_that_sleeps_for_ever_can_be_ended() {
+    if !kvm() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let code = Code::new().say(b'!').store(REQUEST + 8, u64::MAX);
+    fs::write(file.path(), ring(code, op::SLEEP, 0, &[]).exit(1).kernel()).unwrap();
+    let mut child = vmm()
+        .args(["run", "--kernel", file.path().to_str().unwrap(), "x"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    // SAFETY: our own child, not waited for yet.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert_eq!(support::wait(&mut child), 128 + libc::SIGTERM);
+}
+
 #[test]
 fn a_request_may_overwrite_only_the_guest_itself() {
     if !kvm() {

@@ -58,6 +58,14 @@ int main(int argc, char **argv) {
     if (IS("int80")) __asm__ volatile("int $0x80" ::"a"(1), "b"(0));
     if (IS("int3")) __asm__ volatile("int3");
     if (IS("trap-flag")) __asm__ volatile("pushf; orq $0x100, (%%rsp); popf; nop; nop" ::: "memory");
+    if (IS("trap-and-call"))
+        __asm__ volatile("pushf; orq $0x100, (%%rsp); popf; syscall" ::"a"(39) : "rcx", "r11", "memory");
+    if (IS("odd-flags-and-call")) // nested task, direction, alignment check, overflow
+        __asm__ volatile("pushf; orq $0x44c00, (%%rsp); popf; syscall; pushf; andq $~0x44c00, (%%rsp); popf" ::"a"(39) : "rcx", "r11", "memory");
+    if (IS("odd-segments-and-call"))
+        __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%gs; syscall" ::"r"(0), "a"(39) : "rcx", "r11", "memory");
+    if (IS("odd-stack-and-call"))
+        __asm__ volatile("mov %%rsp, %%rbx; mov $0xffff800000000001, %%rsp; syscall; mov %%rbx, %%rsp" ::"a"(39) : "rbx", "rcx", "r11", "memory");
     if (IS("sysenter")) __asm__ volatile("sysenter");
     if (IS("unaligned"))
         __asm__ volatile("pushf; orq $0x40000, (%%rsp); popf; movq 1(%0), %%rax" ::"r"(data) : "rax", "memory");
