@@ -154,6 +154,37 @@ fn a_full_disk_is_an_error_of_the_program() {
     assert_eq!(status.code(), Some(1));
 }
 
+/// What the comparison rests on: the same bytes compute the same on both sides.
+#[test]
+fn the_workload_computes_the_same_in_a_guest() {
+    if !kvm() {
+        return;
+    }
+    let rootfs = Rootfs::new().program("bin/workload", guest_images::WORKLOAD);
+    let report = |ran: support::Ran| {
+        assert_eq!(ran.status, 0, "{ran:?}");
+        serde_json::from_slice::<serde_json::Value>(&ran.stdout).unwrap()
+    };
+    for words in [
+        &["/bin/workload", "cpu", "1000000"][..],
+        &["/bin/workload", "memory", "20"],
+    ] {
+        let (guest, host) = (report(rootfs.run(words)), report(rootfs.run_on_host(words, b"")));
+        assert_eq!(guest["checksum"], host["checksum"], "{words:?}");
+    }
+    let calls = report(rootfs.run(&["/bin/workload", "syscalls", "200"]));
+    assert_eq!(calls["count"], 200);
+    let own = report(rootfs.run_with(&["--memory", "128M"], &["/bin/workload", "whoami"], b""));
+    assert_eq!(
+        (&own["pid"], &own["ppid"], &own["uid"], &own["cpus"]),
+        (&1.into(), &0.into(), &0.into(), &1.into())
+    );
+    assert!(own["kernel_release"].as_str().unwrap().ends_with("-lab"), "{own}");
+    let memory = own["total_memory_bytes"].as_u64().unwrap();
+    assert!((127 << 20..=128 << 20).contains(&memory), "{memory}");
+    assert!(own["visible_processes"].is_null(), "the lab kernel has no /proc: {own}");
+}
+
 #[test]
 fn marks_are_json_lines_in_order() {
     if !kvm() {

@@ -13,7 +13,7 @@ fn rootfs(name: &str) -> Option<Rootfs> {
     let mut rootfs = rootfs_with(name)?
         .file("words", "pear\napple\nfig\n")
         // A page and a bit, so that the second page of a mapping has an end to show.
-        .file("bytes", (0..5000u32).map(|i| (i * 7 >> 2) as u8).collect::<Vec<_>>())
+        .file("bytes", (0..5000u32).map(|i| ((i * 7) >> 2) as u8).collect::<Vec<_>>())
         .file("dir/one", "1")
         .file("dir/sub/deep", "deep\n")
         .directory("hollow")
