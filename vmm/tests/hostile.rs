@@ -10,22 +10,13 @@ use std::process::Stdio;
 
 use protocol::doorbell::{MAX_TRANSFER, Request, op};
 use protocol::{ports, status};
-use support::machine_code::Code;
-use support::{Ran, kvm, run, vmm};
+use support::machine_code::{Code, boot};
+use support::{kvm, vmm};
 
 /// Where these kernels put their requests: above themselves, in the page tables' first GiB.
 const REQUEST: u64 = 0x40_0000;
 /// The guests' memory, as `--memory` defaults to.
 const MEMORY: u64 = 64 << 20;
-
-/// Boots a kernel of these instructions.
-fn boot(code: Code) -> Ran {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), code.kernel()).unwrap();
-    let ran = run(["--kernel", file.path().to_str().unwrap(), "x"]);
-    ran.no_panic();
-    ran
-}
 
 /// Fills in a request and rings.
 fn ring(code: Code, operation: u32, count: u32, segments: &[(u64, u64)]) -> Code {

@@ -1,5 +1,7 @@
 //! Kernels of a few instructions, made here byte by byte: guests no compiler would produce.
 
+use super::{Files, Ran, run};
+
 /// Where such a kernel lies and starts: the first address above a PC's legacy hole.
 pub const AT: u64 = 0x10_0000;
 /// Offset of the code in the ELF file: a page, as usual.
@@ -87,4 +89,13 @@ impl Code {
         file.extend(self.0);
         file
     }
+}
+
+/// Boots a kernel of these instructions; the VMM must not panic, whatever they do.
+#[track_caller]
+pub fn boot(code: Code) -> Ran {
+    let files = Files::new();
+    let ran = run(["--kernel", &files.write("kernel", &code.kernel()), "x"]);
+    ran.no_panic();
+    ran
 }

@@ -167,6 +167,28 @@ pub fn wait_within(child: &mut Child, patience: Duration) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
 }
 
+/// A directory for input files, and a way to name one in it.
+pub struct Files(tempfile::TempDir);
+
+impl Files {
+    /// An empty one.
+    pub fn new() -> Files {
+        Files(tempfile::tempdir().unwrap())
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file; its path.
+    pub fn write(&self, name: &str, content: &[u8]) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
 /// A directory to become the guest's file system; gone when dropped.
 pub struct Rootfs {
     directory: tempfile::TempDir,
