@@ -230,25 +230,37 @@ impl AddressSpace {
         Ok(true)
     }
 
-    /// Replaces what lies in `start..end`, part of a region or several, by `new` of it.
+    /// Replaces what lies in `start..end`, part of a region or several, by `new` of it. All of it or, without room for
+    /// the pieces, nothing.
     fn change(&mut self, start: u64, end: u64, new: impl Fn(Region) -> Option<Region>) -> Result<(), NoRoom> {
-        let mut i = 0;
-        while i < self.count {
-            let region = self.regions[i];
-            if region.end <= start || region.start >= end {
-                i += 1;
-                continue;
-            }
-            // Cut at most into three: before, inside, behind. Only the one inside changes.
-            let pieces = [
+        // Cut at most into three: before, inside, behind. Only the one inside changes.
+        let pieces = |region: Region| {
+            [
                 part(region, region.start, start),
                 part(region, start, end).and_then(&new),
                 part(region, end, region.end),
-            ];
-            let count = pieces.iter().flatten().count();
-            if self.count - 1 + count > REGIONS {
-                return Err(NoRoom);
+            ]
+        };
+        let touched = |region: &Region| region.start < end && start < region.end;
+        let regions = &self.regions[..self.count];
+        let more: usize = regions
+            .iter()
+            .copied()
+            .filter(touched)
+            .map(|r| pieces(r).iter().flatten().count())
+            .sum();
+        if self.count - regions.iter().filter(|region| touched(region)).count() + more > REGIONS {
+            return Err(NoRoom);
+        }
+        let mut i = 0;
+        while i < self.count {
+            let region = self.regions[i];
+            if !touched(&region) {
+                i += 1;
+                continue;
             }
+            let pieces = pieces(region);
+            let count = pieces.iter().flatten().count();
             self.regions.copy_within(i + 1..self.count, i + count);
             self.count = self.count - 1 + count;
             for piece in pieces.into_iter().flatten() {
@@ -371,6 +383,9 @@ impl AddressSpace {
         if entry & needed != needed {
             self.fault(frames, address, access)?;
             entry = self.existing_table(address).map_or(0, |table| table[index]);
+            if entry & needed != needed {
+                return Err(Fault::NotAllowed);
+            }
         }
         Ok(entry & ADDRESS | address & (PAGE - 1))
     }

@@ -11,8 +11,10 @@ pub struct Boot {
     pub initrd_address: u64,
     /// The initrd.
     pub initrd: &'static [u8],
-    /// Free RAM: from the kernel's end up to the initrd or the end of its stretch.
+    /// Free RAM from the kernel's end up to the initrd or the end of its stretch.
     pub free: (u64, u64),
+    /// Free RAM elsewhere, the longest stretch: what goes on above 4 GiB when there is much.
+    pub more: (u64, u64),
     /// All RAM, in bytes.
     pub ram: u64,
     /// Random bytes from the loader, if it gave any.
@@ -55,7 +57,7 @@ pub fn read_parameters(parameters: u64) -> Boot {
     let initrd_address = u64::from(read::<u32>(parameters + offset::RAMDISK_IMAGE));
     let initrd_size = u64::from(read::<u32>(parameters + offset::RAMDISK_SIZE));
     let mut ram = 0;
-    let mut free = (KERNEL_END, KERNEL_END);
+    let (mut free, mut more) = ((KERNEL_END, KERNEL_END), (0, 0));
     let entries = read::<u8>(parameters + offset::E820_ENTRIES).min(E820_MAX);
     for i in 0..u64::from(entries) {
         let entry = parameters + offset::E820_TABLE + i * E820_SIZE;
@@ -65,19 +67,16 @@ pub fn read_parameters(parameters: u64) -> Boot {
         }
         ram += size;
         let end = start.saturating_add(size).min(DIRECT_MAP_MAX);
-        // Of the stretch the kernel lies in, what is behind it; a longer stretch elsewhere is the better one.
-        let start = if start <= KERNEL_END && KERNEL_END < end {
-            KERNEL_END
-        } else {
-            start
-        };
         let end = if start <= initrd_address && initrd_address < end {
             initrd_address
         } else {
             end
         };
-        if start >= KERNEL_END && end.saturating_sub(start) > free.1 - free.0 {
-            free = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+        let whole_pages = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+        if start <= KERNEL_END && KERNEL_END < end {
+            free = (KERNEL_END, whole_pages.1);
+        } else if start > KERNEL_END && end.saturating_sub(start) > more.1 - more.0 {
+            more = whole_pages;
         }
     }
     Boot {
@@ -86,6 +85,7 @@ pub fn read_parameters(parameters: u64) -> Boot {
         // SAFETY: the loader says that the initrd lies there, in RAM, and nobody writes to it.
         initrd: unsafe { core::slice::from_raw_parts(pointer(initrd_address), initrd_size as usize) },
         free,
+        more,
         ram,
         seed: find_seed(read(parameters + offset::SETUP_DATA)),
     }

@@ -8,6 +8,8 @@ use crate::user::PATH_MAX;
 
 /// Descriptors a program can have, and open files.
 pub const DESCRIPTORS: usize = 64;
+/// Longest name between two slashes, as on Linux.
+const NAME_MAX: usize = 255;
 /// Symbolic links followed for one path, as on Linux.
 const LINKS_MAX: usize = 40;
 
@@ -180,6 +182,9 @@ impl Files {
                     .iter()
                     .position(|&byte| byte == b'/')
                     .unwrap_or(PATH_MAX - rest_start);
+                if length > NAME_MAX {
+                    return Err(ENAMETOOLONG);
+                }
                 let component = &rest[rest_start..rest_start + length];
                 let parent = done_length;
                 match component {

@@ -1,6 +1,6 @@
 //! Physical memory: who gives out page frames.
 //!
-//! Fresh frames come in order from one stretch of RAM. The host hands RAM out zeroed and counts a page only when it is
+//! Fresh frames come in order from one stretch of RAM, then from a second. The host hands RAM out zeroed and counts a page only when it is
 //! touched, so neither do we touch a fresh frame: zeroing twice would cost time and make memory real that nobody uses.
 
 use kernel::layout::{DIRECT_MAP, PAGE};
@@ -11,11 +11,13 @@ pub struct Frames {
     next: u64,
     /// End of the stretch.
     end: u64,
+    /// The stretch to go on with when this one is used up.
+    more: (u64, u64),
     /// First of the frames given back, each holding the address of the next; 0 when there are none.
     returned: u64,
     /// How many were given back and not taken again.
     returned_count: u64,
-    /// Bytes of the stretch as it was.
+    /// Bytes of both stretches as they were.
     pub total: u64,
 }
 
@@ -25,21 +27,20 @@ impl Frames {
         Frames {
             next: 0,
             end: 0,
+            more: (0, 0),
             returned: 0,
             returned_count: 0,
             total: 0,
         }
     }
 
-    /// Takes over the RAM from `start` to `end` (physical, page-aligned, untouched).
-    pub fn take_over(&mut self, start: u64, end: u64) {
-        *self = Frames {
-            next: start,
-            end,
-            returned: 0,
-            returned_count: 0,
-            total: end.saturating_sub(start),
-        };
+    /// Takes over RAM (physical, page-aligned, untouched): `first`, then `more`.
+    pub fn take_over(&mut self, first: (u64, u64), more: (u64, u64)) {
+        let length = |(start, end): (u64, u64)| end.saturating_sub(start);
+        self.next = first.0;
+        self.end = first.1.max(first.0);
+        self.more = more;
+        self.total = length(first) + length(more);
     }
 
     /// One zeroed frame.
@@ -51,6 +52,9 @@ impl Frames {
             self.returned = unsafe { pointer(frame).cast::<u64>().read() };
             crate::host::copy(None, frame, PAGE);
             return Some(frame);
+        }
+        if self.next >= self.end {
+            (self.next, self.end) = core::mem::take(&mut self.more);
         }
         self.allocate_fresh(1)
     }
@@ -77,7 +81,7 @@ impl Frames {
 
     /// Bytes that can still be had.
     pub fn available(&self) -> u64 {
-        self.end - self.next + self.returned_count * PAGE
+        (self.end - self.next) + (self.more.1 - self.more.0) + self.returned_count * PAGE
     }
 }
 

@@ -33,8 +33,8 @@ extern "C" fn main(parameters: u64) -> ! {
     let ready = state::KERNEL.with(|kernel| {
         let boot = boot::read_parameters(parameters);
         kernel.ram = boot.ram;
-        kernel.frames.take_over(boot.free.0, boot.free.1);
-        kernel::tables::extend_direct_map(boot.free.1, || kernel.frames.allocate());
+        kernel.frames.take_over(boot.free, boot.more);
+        kernel::tables::extend_direct_map(boot.free.1.max(boot.more.1), || kernel.frames.allocate());
         kernel.files.open_initrd(boot.initrd);
         program::load(kernel, &boot)
     });

@@ -49,6 +49,9 @@ pub fn read(kernel: &mut Kernel, fd: u64, to: u64, length: u64) -> Answer {
 
 /// pread(2).
 pub fn pread(kernel: &mut Kernel, fd: u64, to: u64, length: u64, position: u64) -> Answer {
+    if position > i64::MAX as u64 {
+        return Err(EINVAL);
+    }
     match *kernel.files.get(fd)? {
         Open::File(entry, _) => read_at(kernel, entry.data, position, to, length),
         Open::Directory(..) => Err(EISDIR),
@@ -113,6 +116,9 @@ pub fn write(kernel: &mut Kernel, fd: u64, from: u64, length: u64) -> Answer {
         return Err(EBADF);
     };
     let Some(op) = sink(device)? else { return Ok(length) };
+    if length == 0 {
+        return Ok(0);
+    }
     // Most writes lie in one page: one piece, and no list to fill in.
     let first = kernel
         .space

@@ -23,6 +23,7 @@ const O_TRUNCATE: u32 = 0o1000;
 const O_DIRECTORY: u32 = 0o200000;
 const O_NO_FOLLOW: u32 = 0o400000;
 
+const R_OK: u32 = 4;
 const W_OK: u32 = 2;
 const X_OK: u32 = 1;
 
@@ -254,6 +255,9 @@ pub fn statx(kernel: &mut Kernel, directory: u64, path: u64, flags: u32, to: u64
 
 /// access(2), faccessat(2): root may do everything that the file system allows, and execute what anybody may.
 pub fn access(kernel: &mut Kernel, directory: u64, path: u64, wanted: u32) -> Answer {
+    if wanted & !(R_OK | W_OK | X_OK) != 0 {
+        return Err(EINVAL);
+    }
     let status = status(kernel, directory, path, 0)?;
     let kind = status.mode & mode::KIND;
     if wanted & W_OK != 0 && (kind == mode::REGULAR || kind == mode::DIRECTORY) {
@@ -267,6 +271,11 @@ pub fn access(kernel: &mut Kernel, directory: u64, path: u64, wanted: u32) -> An
 
 /// readlink(2), readlinkat(2). One link is not in the initrd: /proc/self/exe, which C libraries ask for.
 pub fn readlink(kernel: &mut Kernel, directory: u64, path: u64, to: u64, room: u64) -> Answer {
+    // In C the size is an int.
+    if room as i32 <= 0 {
+        return Err(EINVAL);
+    }
+    let room = room as u32;
     let mut own = [0; 15];
     if kernel.copy_in(path, &mut own).is_ok() && &own == b"/proc/self/exe\0" {
         let length = kernel.executable_length.min(room as usize);

@@ -31,6 +31,8 @@ const FUTEX_WAKE_BITSET: u64 = 10;
 
 const RLIMIT_STACK: u64 = 3;
 const RLIMIT_NOFILE: u64 = 7;
+/// How many resources have a limit.
+const RLIMITS: u64 = 16;
 const RLIM_INFINITY: u64 = u64::MAX;
 
 /// Ends the machine with the program's status.
@@ -180,10 +182,11 @@ pub fn sched_getaffinity(kernel: &mut Kernel, room: u64, to: u64) -> Answer {
 
 /// prlimit64(2), getrlimit(2): what the limits are. They cannot be changed.
 pub fn prlimit(kernel: &mut Kernel, resource: u64, old: u64) -> Answer {
-    let limit = match resource {
+    let limit = match resource & 0xffff_ffff {
         RLIMIT_STACK => STACK_MAX,
         RLIMIT_NOFILE => crate::files::DESCRIPTORS as u64,
-        _ => RLIM_INFINITY,
+        0..RLIMITS => RLIM_INFINITY,
+        _ => return Err(EINVAL),
     };
     if old != 0 {
         let mut bytes = [0; 16];

@@ -1,0 +1,191 @@
+//! The workload's lessons, run on the host: what a learner sees must be right before it is compared anywhere.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The embedded workload as a file; gone when dropped.
+struct Workload(tempfile::TempDir);
+
+impl Workload {
+    fn new() -> Workload {
+        let workload = Workload(tempfile::tempdir().unwrap());
+        fs::write(workload.path(), guest_images::WORKLOAD).unwrap();
+        fs::set_permissions(workload.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        workload
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("workload")
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(self.path()).args(words).output().unwrap()
+    }
+
+    /// Runs a lesson that reports one line of JSON.
+    fn report(&self, words: &[&str]) -> Value {
+        let output = self.run(words);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            output.stdout.iter().filter(|&&byte| byte == b'\n').count(),
+            1,
+            "{output:?}"
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn hello_is_one_line() {
+    let output = Workload::new().run(&["hello"]);
+    assert_eq!(output.stdout, b"hello from the workload\n");
+    assert!(output.status.success() && output.stderr.is_empty());
+}
+
+#[test]
+fn exit_gives_the_status_asked_for() {
+    let workload = Workload::new();
+    for status in [0, 1, 7, 255] {
+        assert_eq!(workload.run(&["exit", &status.to_string()]).status.code(), Some(status));
+    }
+}
+
+#[test]
+fn cpu_computes_a_known_checksum() {
+    let workload = Workload::new();
+    // The same recurrence, written again.
+    let expected = |rounds: u64| {
+        let (mut state, mut sum) = (0x9e37_79b9_7f4a_7c15u64, 0u64);
+        for _ in 0..rounds {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            sum = sum.wrapping_add(state.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        }
+        format!("{sum:016x}")
+    };
+    for rounds in [0, 1, 2, 100_000] {
+        let report = workload.report(&["cpu", &rounds.to_string()]);
+        assert_eq!(report["checksum"].as_str().unwrap(), expected(rounds));
+        assert_eq!(report["rounds"].as_u64().unwrap(), rounds);
+        assert!(report["ns"].is_u64());
+    }
+}
+
+#[test]
+fn memory_reads_back_what_it_wrote() {
+    let workload = Workload::new();
+    let first = workload.report(&["memory", "3"]);
+    assert_eq!(first["mebibytes"], 3);
+    assert_eq!(first["checksum"], workload.report(&["memory", "3"])["checksum"]);
+    assert_ne!(first["checksum"], workload.report(&["memory", "4"])["checksum"]);
+    assert_eq!(workload.report(&["memory", "0"])["checksum"], "0000000000000000");
+    // More than any address space holds, in bytes and even in a number of bytes.
+    for mebibytes in ["200000000000", "18446744073709551615"] {
+        let output = workload.run(&["memory", mebibytes]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(mebibytes),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn syscalls_counts_what_it_was_told() {
+    let workload = Workload::new();
+    for count in [0, 1, 1000] {
+        let report = workload.report(&["syscalls", &count.to_string()]);
+        assert_eq!(report["count"], count);
+        assert!(report["ns_each"].is_number());
+    }
+}
+
+#[test]
+fn whoami_sees_this_machine() {
+    let report = Workload::new().report(&["whoami"]);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(report["system"], "Linux");
+    assert_eq!(report["kernel_release"], release.trim());
+    assert_eq!(report["hostname"], hostname.trim());
+    assert_eq!(report["ppid"], std::process::id());
+    assert!(report["pid"].as_u64().unwrap() > 1);
+    assert_eq!(report["cpus"], std::thread::available_parallelism().unwrap().get());
+    assert!(report["total_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(
+        report["namespaces"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|name| name.as_str().unwrap().starts_with("pid:["))
+    );
+    let mounts = report["mounts"].as_array().unwrap();
+    assert!(
+        mounts
+            .iter()
+            .any(|mount| mount["point"] == "/proc" && mount["kind"] == "proc"),
+        "{mounts:?}"
+    );
+}
+
+#[test]
+fn crash_dies_of_sigsegv() {
+    assert_eq!(Workload::new().run(&["crash"]).status.signal(), Some(11));
+}
+
+#[test]
+fn idle_says_so_and_waits() {
+    let workload = Workload::new();
+    let mut child = Command::new(workload.path())
+        .arg("idle")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 5];
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"idle\n");
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+}
+
+#[test]
+fn wrong_usage_is_status_two_and_names_the_lessons() {
+    let workload = Workload::new();
+    for words in [
+        &[][..],
+        &["nothing"],
+        &["hello", "twice"],
+        &["cpu", "many"],
+        &["exit", "-1"],
+        &["memory", "1", "2"],
+    ] {
+        let output = workload.run(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        for lesson in ["hello", "whoami", "cpu", "memory", "syscalls", "idle", "exit", "crash"] {
+            assert!(text.contains(lesson), "{words:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_not_silence() {
+    let workload = Workload::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = Command::new(workload.path())
+        .arg("hello")
+        .stdout(full)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
