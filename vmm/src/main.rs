@@ -43,7 +43,8 @@ struct Run {
     /// Guest memory, such as 64M or 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     memory: u64,
-    /// Options for the guest kernel
+    /// Options for the guest kernel; the lab kernel knows lab.statistics, and gives NAME=VALUE to the program as
+    /// environment
     #[arg(long, value_name = "OPTIONS", default_value = "", hide_default_value = true)]
     cmdline: OsString,
     /// Report phases as JSON lines to this open file descriptor

@@ -87,7 +87,7 @@ pub fn give_to(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), Error> {
             userspace_addr: mapping.as_ptr() as u64,
             flags: 0,
         };
-        // SAFETY: the mapping is `memory`'s and outlives the VM: `Vm` drops its fields in that order.
+        // SAFETY: the mapping is `memory`'s, and whoever runs a vCPU of this VM keeps `memory` until it has stopped.
         unsafe { vm.set_user_memory_region(slot_description) }.map_err(|source| Error::Slot {
             address: region.start_addr().0,
             bytes: region.len(),
