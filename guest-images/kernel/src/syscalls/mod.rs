@@ -1,13 +1,13 @@
 //! System calls: what the program asks of its kernel.
 //!
-//! The numbers are Linux's for x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), the meaning too, so that programs run
-//! unchanged. A call that is not here gives ENOSYS, as on a Linux too old for it, and is counted.
+//! The numbers are Linux's for x86-64, the meaning too, so that programs run unchanged. A call that is not here gives ENOSYS, as on a Linux too old for it, and is counted.
 
 mod clock;
 pub mod errno;
 mod file;
 mod input_output;
 mod memory;
+mod number;
 mod path;
 pub mod process;
 
@@ -33,70 +33,70 @@ fn dispatch(kernel: &mut Kernel, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> A
     let (fd, flags) = (a as u32 as u64, c as u32);
     match number {
         // Input and output.
-        0 => input_output::read(kernel, fd, b, c),
-        1 => input_output::write(kernel, fd, b, c),
-        7 => input_output::poll(kernel, a, b),
-        16 => input_output::ioctl(kernel, fd),
-        17 => input_output::pread(kernel, fd, b, c, d),
-        19 => input_output::readv(kernel, fd, b, c),
-        20 => input_output::writev(kernel, fd, b, c),
+        number::READ => input_output::read(kernel, fd, b, c),
+        number::WRITE => input_output::write(kernel, fd, b, c),
+        number::POLL => input_output::poll(kernel, a, b),
+        number::IOCTL => input_output::ioctl(kernel, fd),
+        number::PREAD64 => input_output::pread(kernel, fd, b, c, d),
+        number::READV => input_output::readv(kernel, fd, b, c),
+        number::WRITEV => input_output::writev(kernel, fd, b, c),
         // Descriptors.
-        3 => kernel.files.close(fd).map(|()| 0),
-        8 => file::lseek(kernel, fd, b as i64, flags),
-        32 => kernel.files.duplicate(fd, 0),
-        33 | 292 => kernel.files.duplicate_to(fd, b as u32 as u64),
-        72 => file::fcntl(kernel, fd, b as u32, c),
-        217 => file::getdents64(kernel, fd, b, c),
+        number::CLOSE => kernel.files.close(fd).map(|()| 0),
+        number::LSEEK => file::lseek(kernel, fd, b as i64, flags),
+        number::DUP => kernel.files.duplicate(fd, 0),
+        number::DUP2 | number::DUP3 => kernel.files.duplicate_to(fd, b as u32 as u64),
+        number::FCNTL => file::fcntl(kernel, fd, b as u32, c),
+        number::GETDENTS64 => file::getdents64(kernel, fd, b, c),
         // Paths.
-        2 => path::open(kernel, path::CURRENT, a, b as u32),
-        4 => path::stat(kernel, path::CURRENT, a, b, 0),
-        5 => path::fstat(kernel, fd, b),
-        6 => path::stat(kernel, path::CURRENT, a, b, path::NO_FOLLOW),
-        21 => path::access(kernel, path::CURRENT, a, b as u32),
-        79 => path::getcwd(kernel, a, b),
-        80 => path::chdir(kernel, a),
-        89 => path::readlink(kernel, path::CURRENT, a, b, c),
-        257 => path::open(kernel, a, b, flags),
-        262 => path::stat(kernel, a, b, c, d as u32),
-        267 => path::readlink(kernel, a, b, c, d),
-        269 | 439 => path::access(kernel, a, b, flags),
-        332 => path::statx(kernel, a, b, flags, e),
+        number::OPEN => path::open(kernel, path::CURRENT, a, b as u32),
+        number::STAT => path::stat(kernel, path::CURRENT, a, b, 0),
+        number::FSTAT => path::fstat(kernel, fd, b),
+        number::LSTAT => path::stat(kernel, path::CURRENT, a, b, path::NO_FOLLOW),
+        number::ACCESS => path::access(kernel, path::CURRENT, a, b as u32),
+        number::GETCWD => path::getcwd(kernel, a, b),
+        number::CHDIR => path::chdir(kernel, a),
+        number::READLINK => path::readlink(kernel, path::CURRENT, a, b, c),
+        number::OPENAT => path::open(kernel, a, b, flags),
+        number::NEWFSTATAT => path::stat(kernel, a, b, c, d as u32),
+        number::READLINKAT => path::readlink(kernel, a, b, c, d),
+        number::FACCESSAT | number::FACCESSAT2 => path::access(kernel, a, b, flags),
+        number::STATX => path::statx(kernel, a, b, flags, e),
         // Memory.
-        9 => memory::mmap(kernel, a, b, c, d, e, f),
-        10 => memory::mprotect(kernel, a, b, c),
-        11 => memory::munmap(kernel, a, b),
-        12 => memory::brk(kernel, a),
-        28 => Ok(0), // madvise: advice, and not taking it is allowed.
+        number::MMAP => memory::mmap(kernel, a, b, c, d, e, f),
+        number::MPROTECT => memory::mprotect(kernel, a, b, c),
+        number::MUNMAP => memory::munmap(kernel, a, b),
+        number::BRK => memory::brk(kernel, a),
+        number::MADVISE => Ok(0), // advice, and not taking it is allowed.
         // Time.
-        35 => clock::nanosleep(kernel, a),
-        96 => clock::gettimeofday(kernel, a),
-        201 => clock::time(kernel, a),
-        228 => clock::clock_gettime(kernel, a, b),
-        229 => clock::clock_getres(kernel, b),
-        230 => clock::clock_nanosleep(kernel, a, b, c),
+        number::NANOSLEEP => clock::nanosleep(kernel, a),
+        number::GETTIMEOFDAY => clock::gettimeofday(kernel, a),
+        number::TIME => clock::time(kernel, a),
+        number::CLOCK_GETTIME => clock::clock_gettime(kernel, a, b),
+        number::CLOCK_GETRES => clock::clock_getres(kernel, b),
+        number::CLOCK_NANOSLEEP => clock::clock_nanosleep(kernel, a, b, c),
         // The process and its machine.
-        13 => process::rt_sigaction(kernel, a, b, c, d),
-        14 => process::rt_sigprocmask(kernel, c, d),
-        131 => Ok(0),                   // sigaltstack: a stack for handlers, which never run here.
-        24 => Ok(0),                    // sched_yield: there is nobody to yield to.
-        34 => crate::processor::halt(), // pause: until a signal comes, and none does.
-        39 | 186 => Ok(process::PID),   // getpid, gettid
-        110 => Ok(0),                   // getppid: nobody started us.
-        60 | 231 => process::end(kernel, a as u8),
-        62 | 200 => process::kill(kernel, a, b),
-        234 => process::kill(kernel, b, c),
-        63 => process::uname(kernel, a),
-        95 => Ok(0o022), // umask: there is nothing to create.
-        97 => process::prlimit(kernel, a, b),
-        99 => process::sysinfo(kernel, a),
-        102 | 104 | 107 | 108 => Ok(0), // getuid, getgid, geteuid, getegid: root of a machine of its own.
-        158 => process::arch_prctl(kernel, a, b),
-        202 => process::futex(kernel, a, b, c),
-        204 => process::sched_getaffinity(kernel, b, c),
-        218 => Ok(process::PID), // set_tid_address
-        273 => Ok(0),            // set_robust_list: no other thread could hold a lock when we die.
-        302 => process::prlimit(kernel, b, d),
-        318 => process::getrandom(kernel, a, b),
+        number::RT_SIGACTION => process::rt_sigaction(kernel, a, b, c, d),
+        number::RT_SIGPROCMASK => process::rt_sigprocmask(kernel, c, d),
+        number::SIGALTSTACK => Ok(0), // a stack for handlers, which never run here.
+        number::SCHED_YIELD => Ok(0), // there is nobody to yield to.
+        number::PAUSE => crate::processor::halt(), // until a signal comes, and none does.
+        number::GETPID | number::GETTID => Ok(process::PID),
+        number::GETPPID => Ok(0), // nobody started us.
+        number::EXIT | number::EXIT_GROUP => process::end(kernel, a as u8),
+        number::KILL | number::TKILL => process::kill(kernel, a, b),
+        number::TGKILL => process::kill(kernel, b, c),
+        number::UNAME => process::uname(kernel, a),
+        number::UMASK => Ok(0o022), // there is nothing to create.
+        number::GETRLIMIT => process::prlimit(kernel, a, b),
+        number::SYSINFO => process::sysinfo(kernel, a),
+        number::GETUID | number::GETGID | number::GETEUID | number::GETEGID => Ok(0), // root of a machine of its own.
+        number::ARCH_PRCTL => process::arch_prctl(kernel, a, b),
+        number::FUTEX => process::futex(kernel, a, b, c),
+        number::SCHED_GETAFFINITY => process::sched_getaffinity(kernel, b, c),
+        number::SET_TID_ADDRESS => Ok(process::PID),
+        number::SET_ROBUST_LIST => Ok(0), // no other thread could hold a lock when we die.
+        number::PRLIMIT64 => process::prlimit(kernel, b, d),
+        number::GETRANDOM => process::getrandom(kernel, a, b),
         _ => {
             kernel.statistics.unknown_calls += 1;
             kernel.statistics.last_unknown = number;
