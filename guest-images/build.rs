@@ -18,7 +18,6 @@ fn build() -> Result<(), Error> {
         "builder",
         "../Cargo.toml",
         "../Cargo.lock",
-        "../.cargo",
     ]);
     let kernel = guest_builder::build(Binary {
         package: "kernel",
