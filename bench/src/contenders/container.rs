@@ -54,7 +54,7 @@ impl Contender for Container {
             "namespaces, user namespace included; seccomp filter; capabilities cut; no limits asked, so no cgroup of its own".into(),
         )]);
         if let Ok(command) = self.command(&request) {
-            details.insert("command".into(), shown(&command));
+            details.insert("command".into(), shown(&command, &[(&self.rootfs, "ROOTFS")]));
         }
         details
     }

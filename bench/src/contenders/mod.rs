@@ -8,8 +8,10 @@ mod process;
 mod vm;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::process::Command;
 
 use crate::image::{self, Image};
@@ -110,14 +112,26 @@ pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped>
 }
 
 /// A command with the race's own small environment, so that nobody's shell set-up is part of a measurement.
-fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", SEARCH_PATH);
     command
 }
 
-/// The command line as a reader would type it.
-fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+/// The command line as a reader would type it: programs by name, and this run's own folders, which are gone when
+/// anybody reads it, by what they are.
+fn shown(command: &Command, folders: &[(&Path, &str)]) -> String {
+    let name = |word: &OsStr| {
+        Path::new(word)
+            .file_name()
+            .unwrap_or(word)
+            .to_string_lossy()
+            .into_owned()
+    };
+    let argument = |word: &OsStr| match folders.iter().find(|(folder, _)| folder.as_os_str() == word) {
+        Some((_, what)) => (*what).to_owned(),
+        None => word.to_string_lossy().into_owned(),
+    };
+    let words = std::iter::once(name(command.get_program())).chain(command.get_args().map(argument));
+    words.collect::<Vec<_>>().join(" ")
 }

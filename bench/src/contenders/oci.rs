@@ -130,7 +130,7 @@ impl Contender for Oci {
         };
         BTreeMap::from([
             ("version".into(), self.version.clone()),
-            ("command".into(), shown(&run)),
+            ("command".into(), shown(&run, &[])),
             ("isolation".into(), isolation.into()),
         ])
     }

@@ -57,7 +57,7 @@ impl Contender for Vm {
         };
         let mut details = BTreeMap::from([("isolation".into(), "virtual hardware (KVM), a kernel of its own".into())]);
         if let Ok(command) = self.command(&request) {
-            details.insert("command".into(), shown(&command));
+            details.insert("command".into(), shown(&command, &[(&self.initrd, "INITRD")]));
         }
         details
     }
