@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 
 use crate::cgroups::{self, Hierarchy};
+use crate::leftovers;
 
 /// A dying cgroup may refuse its removal for a moment: processes that were killed are still on their way out.
 const REMOVAL_TRIES: u32 = 50;
@@ -43,6 +44,7 @@ pub struct Accounting {
     all: Vec<Hierarchy>,
     directory: PathBuf,
     path: Option<String>,
+    _claim: File,
 }
 
 impl Accounting {
@@ -58,14 +60,24 @@ impl Accounting {
         } else {
             cgroups::directory_of("self", &memory).ok_or(Error::NoController)?
         };
-        let name = format!("isolation-lab-{}", std::process::id());
+        leftovers::remove_abandoned(&base, |directory| {
+            remove(directory);
+            // As in `drop`: runtimes make the path they are given in every hierarchy.
+            let elsewhere = all
+                .iter()
+                .filter_map(|other| Some(other.mount_point.join(directory.file_name()?)));
+            elsewhere.for_each(|directory| remove(&directory));
+        });
+        let name = format!("{}{}", leftovers::PREFIX, std::process::id());
         let directory = base.join(&name);
         fs::create_dir(&directory).map_err(file("make the cgroup", &directory))?;
+        let claim = leftovers::claim(&directory).map_err(file("lock the cgroup", &directory))?;
         let accounting = Accounting {
             path: geteuid().is_root().then(|| format!("/{name}")),
             all,
             directory,
             memory,
+            _claim: claim,
         };
         if accounting.memory.version == 2 {
             pass_on_memory(&base)?;

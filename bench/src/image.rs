@@ -8,9 +8,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::launchers::sha256;
+use crate::leftovers::Folder;
 
 /// The workload's path inside every root.
 pub const PROGRAM: &str = "/bin/workload";
@@ -61,7 +60,7 @@ pub enum Error {
 /// The prepared image. Its files go when the value goes.
 #[derive(Debug)]
 pub struct Image {
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Image {
@@ -70,7 +69,7 @@ impl Image {
     /// # Errors
     /// [`Error::File`].
     pub fn build() -> Result<Image, Error> {
-        let folder = TempDir::with_prefix("isolation-lab-").map_err(|source| Error::File {
+        let folder = Folder::new().map_err(|source| Error::File {
             what: "make a directory in",
             path: std::env::temp_dir(),
             source,

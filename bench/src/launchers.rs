@@ -10,9 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::leftovers::Folder;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 static VMM: &[u8] = include_bytes!(env!("LAB_BUILT_VMM"));
 static CONTAINER: &[u8] = include_bytes!(env!("LAB_BUILT_CONTAINER"));
@@ -59,7 +59,7 @@ pub struct Launchers {
     /// The namespace runtime, `container`.
     pub container: PathBuf,
     /// Removed with the value: the folder of a run without a home.
-    _private: Option<TempDir>,
+    _private: Option<Folder>,
 }
 
 impl Launchers {
@@ -79,7 +79,7 @@ impl Launchers {
             }
             let folder = match private.take() {
                 Some(folder) => folder,
-                None => TempDir::with_prefix("isolation-lab-").map_err(|source| Error::File {
+                None => Folder::new().map_err(|source| Error::File {
                     what: "make a directory in",
                     path: std::env::temp_dir(),
                     source,
@@ -195,6 +195,7 @@ fn write_atomically(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<(
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
 
     #[test]
     fn a_planted_or_damaged_file_is_replaced() {

@@ -17,6 +17,7 @@ pub mod image;
 pub mod interrupt;
 pub mod launch;
 pub mod launchers;
+pub mod leftovers;
 pub mod memory;
 pub mod provenance;
 pub mod race;
