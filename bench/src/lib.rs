@@ -1,3 +1,31 @@
 //! The harness: races the contenders, measures, draws.
+//!
+//! Read [`compare`] first: it is the whole story on one page. [`launch`] holds the two lines every contender crosses.
 
+pub mod accounting;
+pub mod cgroups;
+pub mod charts;
+pub mod cli;
+pub mod compare;
+pub mod contenders;
+pub mod doctor;
+pub mod evaluate;
+#[cfg(test)]
+mod examples;
+pub mod host;
+pub mod image;
+pub mod interrupt;
+pub mod launch;
+pub mod launchers;
+pub mod memory;
+pub mod provenance;
+pub mod race;
+pub mod report;
 pub mod results;
+pub mod schedule;
+pub mod series_namespace;
+pub mod stats;
+pub mod store;
+pub mod table;
+pub mod verdict;
+pub mod words;

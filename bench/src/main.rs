@@ -1,2 +1,103 @@
-//! The command.
-fn main() {}
+//! `lab`: the command.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bench::cli::{Cli, Command};
+use bench::compare::compare;
+use bench::interrupt::Interrupt;
+use bench::results::{Sample, Summary};
+use bench::{charts, doctor, report, store, table, verdict};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        // Whoever reads our output has seen enough (`lab compare | head`): no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If even standard error is gone, the exit status still says it.
+            let _ = writeln!(io::stderr(), "lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Compare(arguments) => {
+            let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
+            let done = match (compare(&arguments.options(), &interrupt), interrupt.signal()) {
+                (Ok(done), _) => done,
+                // Stopped before there was anything to keep.
+                (Err(_), Some(signal)) => return Ok(ended_by(signal)),
+                (Err(error), None) => return Err(error.into()),
+            };
+            draw(&done.summary, &done.samples, &done.folder)?;
+            let report = report::write(&done.summary, &done.samples, &done.folder)?;
+            let mut out = io::stdout().lock();
+            writeln!(
+                out,
+                "{}\n{}",
+                table::startup(&done.summary),
+                table::phases(&done.summary)
+            )?;
+            writeln!(out, "{}\n", verdict::sentence(&done.summary))?;
+            writeln!(out, "results: {}\nreport:  {}", done.folder.display(), report.display())?;
+            Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
+        }
+        Command::Charts { dir } => {
+            let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+            let mut out = io::stdout().lock();
+            for path in draw(&summary, &samples, &dir)? {
+                writeln!(out, "{}", path.display())?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Report { dir } => {
+            let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+            draw(&summary, &samples, &dir)?;
+            let report = report::write(&summary, &samples, &dir)?;
+            writeln!(io::stdout().lock(), "{}", report.display())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { json } => {
+            let findings = doctor::examine();
+            let text = if json {
+                doctor::json(&findings)? + "\n"
+            } else {
+                doctor::text(&findings, columns())
+            };
+            io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Trial { what } => {
+            what.attempt().map_err(anyhow::Error::msg)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// 128 + signal, as a shell reports a program the signal ended.
+fn ended_by(signal: i32) -> ExitCode {
+    ExitCode::from(128u8.saturating_add(u8::try_from(signal).unwrap_or(0)))
+}
+
+/// Draws the charts into the results folder.
+fn draw(summary: &Summary, samples: &[Sample], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(charts::write_all(summary, samples, &folder.join("charts"))?)
+}
+
+/// Columns of the terminal; 80 where there is none, or it does not know its size (a serial console says 0).
+fn columns() -> usize {
+    let width = comfy_table::Table::new().width().filter(|&width| width > 0);
+    width.map_or(80, usize::from)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

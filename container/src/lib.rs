@@ -1,1 +1,38 @@
-//! container
+//! Isolation by kernel views: a namespace runtime.
+//!
+//! The same kernel runs the program as runs the host; what makes it a container is which views of that kernel it gets.
+//! [`run::run`] is the recipe and the place to start reading. Each of its verbs is one module:
+//!
+//! | Step | Module |
+//! |---|---|
+//! | make the cgroup | [`cgroup`] (and [`keeper`], which removes it) |
+//! | clone into the namespaces | [`namespaces`], [`clone`] |
+//! | map the users | [`users`] |
+//! | build the root, pivot | [`rootfs`], [`mounts`], [`devices`], [`network`] |
+//! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
+//! | exec | [`program`] |
+//! | look after it | [`init`], [`signals`], [`streams`] |
+
+pub mod capabilities;
+pub mod cgroup;
+pub mod channel;
+pub mod clone;
+pub mod config;
+pub mod devices;
+pub mod errno;
+pub mod init;
+pub mod keeper;
+pub mod mounts;
+pub mod namespaces;
+pub mod network;
+pub mod privileges;
+pub mod program;
+pub mod rootfs;
+pub mod run;
+pub mod seccomp;
+pub mod signals;
+pub mod streams;
+pub mod users;
+
+pub use config::Config;
+pub use run::{Error, run};

@@ -64,6 +64,11 @@ fn perform(memory: &GuestMemoryMmap, request: &Request) -> Result<u64, i32> {
             sleep(request.argument);
             Ok(0)
         }
+        op::COPY => copy(memory, request.argument, segments),
+        op::ZERO => transfer(memory, segments, |slice| {
+            slice.write_slice(&ZEROS[..slice.len()], 0).map_err(|_| libc::EFAULT)?;
+            Ok(slice.len())
+        }),
         _ => Err(libc::ENOSYS),
     }
 }
@@ -144,6 +149,21 @@ fn random(slice: &mut VolatileSlice<'_>) -> Result<usize, i32> {
         done += part;
     }
     Ok(done)
+}
+
+static ZEROS: [u8; MAX_TRANSFER as usize] = [0; MAX_TRANSFER as usize];
+
+/// Copies from `source` on into one segment after the other.
+fn copy(memory: &GuestMemoryMmap, mut source: u64, segments: &[Segment]) -> Result<u64, i32> {
+    transfer(memory, segments, |slice| {
+        let from = memory
+            .get_slice(GuestAddress(source), slice.len())
+            .map_err(|_| libc::EFAULT)?;
+        from.copy_to_volatile_slice(*slice);
+        // The slice was guest memory, so the sum is below the end of the address space.
+        source += slice.len() as u64;
+        Ok(slice.len())
+    })
 }
 
 fn clock(memory: &GuestMemoryMmap, segments: &[Segment]) -> Result<u64, i32> {
@@ -232,6 +252,35 @@ mod tests {
     fn a_long_transfer_is_cut_short_and_says_so() {
         let (_, result) = ring(request(op::RANDOM, &[(0x20_0000, 1 << 20), (0x20_0000, 1 << 20)]));
         assert_eq!(result, MAX_TRANSFER as i64);
+    }
+
+    #[test]
+    fn a_copy_goes_from_one_place_into_several() {
+        let memory = crate::memory::reserve(4 << 20).unwrap();
+        memory.write_slice(b"0123456789", GuestAddress(0x20_0000)).unwrap();
+        let mut copy = request(op::COPY, &[(0x30_0000, 4), (0x30_1000, 6)]);
+        copy.argument = 0x20_0000;
+        memory.write_obj(Wire(copy), GuestAddress(AT)).unwrap();
+        serve(&memory, AT, |_| {}).unwrap();
+        assert_eq!(memory.read_obj::<[u8; 4]>(GuestAddress(0x30_0000)).unwrap(), *b"0123");
+        assert_eq!(
+            memory.read_obj::<[u8; 7]>(GuestAddress(0x30_1000)).unwrap(),
+            *b"456789\0"
+        );
+        for source in [4 << 20, u64::MAX - 2] {
+            let mut copy = request(op::COPY, &[(0x30_0000, 4)]);
+            copy.argument = source;
+            let (_, result) = ring(copy);
+            assert_eq!(result, -i64::from(libc::EFAULT));
+        }
+        let mut zero = request(op::ZERO, &[(0x20_0000, 5)]);
+        zero.argument = 1;
+        memory.write_obj(Wire(zero), GuestAddress(AT)).unwrap();
+        serve(&memory, AT, |_| {}).unwrap();
+        assert_eq!(
+            memory.read_obj::<[u8; 10]>(GuestAddress(0x20_0000)).unwrap(),
+            *b"\0\0\0\0\056789"
+        );
     }
 
     #[test]

@@ -49,6 +49,9 @@ struct Run {
     /// Report phases as JSON lines to this open file descriptor
     #[arg(long, value_name = "FD")]
     marks_fd: Option<RawFd>,
+    /// Count the guest's instructions by single-stepping (slow), and print how many
+    #[arg(long)]
+    count_instructions: bool,
     /// Program to run: a path in the guest's file system, or a name looked up there
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         program: words.next().unwrap_or_default(),
         arguments: words.collect(),
         marks,
+        count_instructions: run.count_instructions,
     };
     match vm::run(&config) {
         Ok(End::Exit(status)) => ExitCode::from(status),

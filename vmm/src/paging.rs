@@ -20,7 +20,7 @@ pub fn write(memory: &GuestMemoryMmap) -> Result<(), GuestMemoryError> {
     memory.write_obj(layout::PD | PRESENT | WRITABLE, GuestAddress(layout::PDPT))?;
     let mut directory = [0u8; ENTRIES * 8];
     for (i, entry) in directory.chunks_exact_mut(8).enumerate() {
-        entry.copy_from_slice(&(i as u64 * LARGE_PAGE | PRESENT | WRITABLE | LARGE).to_le_bytes());
+        entry.copy_from_slice(&((i as u64 * LARGE_PAGE) | PRESENT | WRITABLE | LARGE).to_le_bytes());
     }
     memory.write_slice(&directory, GuestAddress(layout::PD))
 }

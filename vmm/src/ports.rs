@@ -84,6 +84,11 @@ impl<'a> Ports<'a> {
         Ok(Outcome::Continue)
     }
 
+    /// Whether the guest has printed anything yet.
+    pub fn spoke(&self) -> bool {
+        self.first_output_seen
+    }
+
     /// The guest executed `in`.
     pub fn read(&mut self, port: u16, data: &mut [u8]) {
         match port {

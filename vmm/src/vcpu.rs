@@ -4,6 +4,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::doorbell;
 use crate::ports::{Outcome, Ports};
+use crate::steps::Steps;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +59,19 @@ pub enum Error {
 /// What a read from an address without memory or device gives.
 const NOTHING_THERE: u8 = 0xff;
 
-/// Runs the guest until it ends.
-pub fn run(vcpu: &mut VcpuFd, ports: &mut Ports<'_>) -> Result<End, Error> {
+/// Runs the guest until it ends, counting its instructions if `steps` are wanted.
+pub fn run(vcpu: &mut VcpuFd, ports: &mut Ports<'_>, steps: &mut Option<Steps>) -> Result<End, Error> {
     loop {
         match vcpu.run() {
             Ok(VcpuExit::IoOut(port, data)) => match ports.write(port, data)? {
-                Outcome::Continue => {}
+                Outcome::Continue => steps.iter_mut().filter(|_| ports.spoke()).for_each(Steps::output),
                 Outcome::Exit(status) => return Ok(End::Exit(status)),
                 Outcome::Panic => return Ok(End::Panic),
             },
             Ok(VcpuExit::IoIn(port, data)) => ports.read(port, data),
             Ok(VcpuExit::MmioRead(_, data)) => data.fill(NOTHING_THERE),
             Ok(VcpuExit::MmioWrite(..)) => {}
+            Ok(VcpuExit::Debug(stop)) => steps.iter_mut().for_each(|steps| steps.count(stop.pc)),
             Ok(VcpuExit::Hlt) => sleep_until_killed(),
             Ok(VcpuExit::Shutdown) => return Err(triple_fault(vcpu)),
             Ok(VcpuExit::InternalError) => return Err(not_emulated(vcpu)),

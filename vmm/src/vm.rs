@@ -10,8 +10,9 @@ use protocol::status;
 
 use crate::kernel::Kernel;
 use crate::ports::Ports;
+use crate::steps::Steps;
 use crate::vcpu::{self, End};
-use crate::{boot, command_line, cpuid, initrd, kernel, memory, registers, serial};
+use crate::{boot, command_line, cpuid, initrd, kernel, layout, memory, registers, serial};
 
 /// What to run, and in what machine.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub arguments: Vec<OsString>,
     /// Where phases are reported.
     pub marks: Marks,
+    /// Count the guest's instructions and say how many on standard error.
+    pub count_instructions: bool,
 }
 
 /// The machine could not be built, or the guest ended badly. [`Error::status`] is the launcher's exit status for it.
@@ -142,12 +145,26 @@ pub fn run(config: &Config) -> Result<End, Error> {
         Kernel::Lab => serial::Output::Stderr,
         Kernel::File(_) => serial::Output::Stdout,
     };
-    let end = vcpu::run(&mut vcpu, &mut Ports::new(&memory, console, marks))?;
+    let mut steps = match config.count_instructions {
+        true => Some(
+            Steps::start(&vcpu, layout::HIGH_RAM..kernel.end).map_err(|source| Error::Kvm {
+                what: "single-step the vCPU",
+                source,
+                cure: "",
+            })?,
+        ),
+        false => None,
+    };
+    let end = vcpu::run(&mut vcpu, &mut Ports::new(&memory, console, marks), &mut steps)?;
     marks.mark(Phase::Exit);
+    if let Some(steps) = steps {
+        eprintln!("vmm: {steps}");
+    }
     Ok(end)
 }
 
-fn open_kvm() -> Result<Kvm, Error> {
+/// Opens KVM, or says what keeps us from it.
+pub fn open_kvm() -> Result<Kvm, Error> {
     Kvm::new().map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::NoKvm,
         libc::EACCES | libc::EPERM => Error::NotPermitted,

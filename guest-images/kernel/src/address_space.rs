@@ -8,6 +8,7 @@ use kernel::layout::*;
 use kernel::tables::{self, NO_EXECUTE, PRESENT, USER, WRITABLE};
 
 use crate::frames::{Frames, pointer};
+use crate::processor::flush_translation;
 
 /// Program may read.
 pub const READ: u8 = 1;
@@ -258,11 +259,12 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Maps in advance what needs no memory: the read-only pages of the program, where they lie in the initrd.
+    /// Maps in advance what needs no memory: the program's pages where they lie in the initrd, to be read and executed.
+    /// The first write to one that may be written gets the program a copy.
     pub fn map_in_place(&mut self, frames: &mut Frames) -> Result<(), Fault> {
         for i in 0..self.count {
             let region = self.regions[i];
-            if region.source != 0 && region.access & WRITE == 0 && region.source.is_multiple_of(PAGE) {
+            if region.source != 0 && region.source.is_multiple_of(PAGE) {
                 self.map_source(frames, &region, region.start, region.end)?;
             }
         }
@@ -273,7 +275,7 @@ impl AddressSpace {
     /// mapped there yet.
     fn map_source(&mut self, frames: &mut Frames, region: &Region, first: u64, end: u64) -> Result<(), Fault> {
         let end = end.min(region.start + (region.content & !(PAGE - 1)));
-        let flags = flags(region.access);
+        let flags = flags(region.access & !WRITE);
         let mut address = first;
         while address < end {
             let table = self.table(frames, address).ok_or(Fault::OutOfMemory)?;
@@ -298,7 +300,8 @@ impl AddressSpace {
         }
         let table = self.table(frames, page).ok_or(Fault::OutOfMemory)?;
         let index = tables::index(page, 0);
-        if table[index] & PRESENT != 0 {
+        let present = table[index] & PRESENT != 0;
+        if present && (access & WRITE == 0 || table[index] & WRITABLE != 0) {
             // The entry allows it already and the processor remembered an older one.
             return Ok(());
         }
@@ -312,16 +315,17 @@ impl AddressSpace {
         if region.source != 0 {
             let inside = page - region.start;
             let whole = inside + PAGE <= region.content;
-            if whole && region.access & WRITE == 0 && region.source.is_multiple_of(PAGE) {
+            if whole && access & WRITE == 0 && region.source.is_multiple_of(PAGE) {
                 return self.map_source(frames, &region, page, page + absent * PAGE);
             }
+            // Copy on write: the initrd stays as it is, the program gets a page of its own.
             let frame = frames.allocate().ok_or(Fault::OutOfMemory)?;
             let content = region.content.saturating_sub(inside).min(PAGE);
-            // SAFETY: both ranges are physical memory: the initrd's, as the region was made from it, and a new frame's.
-            unsafe {
-                core::ptr::copy_nonoverlapping(pointer(region.source + inside), pointer(frame), content as usize);
-            }
+            crate::host::copy(Some(region.source + inside), frame, content);
             table[index] = frame | flags | OWNED;
+            if present {
+                flush_translation(page);
+            }
             return Ok(());
         }
         // Several pages at once while there is memory nobody used; they stay untouched until the program comes.

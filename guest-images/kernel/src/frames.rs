@@ -48,10 +48,8 @@ impl Frames {
             let frame = self.returned;
             self.returned_count -= 1;
             // SAFETY: a frame given back belongs to nobody; its first word links to the next.
-            unsafe {
-                self.returned = pointer(frame).cast::<u64>().read();
-                pointer(frame).write_bytes(0, PAGE as usize);
-            }
+            self.returned = unsafe { pointer(frame).cast::<u64>().read() };
+            crate::host::copy(None, frame, PAGE);
             return Some(frame);
         }
         self.allocate_fresh(1)

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use kernel::cell::Lone;
 use kernel::layout::KERNEL_OFFSET;
-use protocol::doorbell::{MAX_SEGMENTS, Request, Segment};
+use protocol::doorbell::{MAX_SEGMENTS, Request, Segment, op};
 use protocol::phase::Phase;
 use protocol::ports;
 
@@ -38,6 +38,27 @@ pub fn ring_all(op: u32, segments: &[Segment]) -> i64 {
         request.segments[..count].copy_from_slice(&segments[..count]);
         submit(request)
     })
+}
+
+/// Has the host copy `length` bytes from one physical address to another, or zeros there when there is no `from`.
+pub fn copy(from: Option<u64>, to: u64, length: u64) {
+    if length == 0 {
+        return;
+    }
+    let done = REQUEST.with(|request| {
+        request.op = if from.is_some() { op::COPY } else { op::ZERO };
+        request.argument = from.unwrap_or(0);
+        request.count = 1;
+        request.segments[0] = Segment { address: to, length };
+        submit(request)
+    });
+    assert!(done == length as i64, "the host copied {done} bytes of {length}");
+}
+
+/// Has the host copy from one physical address into several pieces. Bytes copied, or a negative errno.
+pub fn copy_all(from: u64, segments: &[Segment]) -> i64 {
+    REQUEST.with(|request| request.argument = from);
+    ring_all(op::COPY, segments)
 }
 
 /// Rings the doorbell for an operation that takes a number.

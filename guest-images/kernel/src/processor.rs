@@ -32,6 +32,13 @@ pub fn flush_translations() {
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) }
 }
 
+/// Forgets the remembered translation of one address.
+#[inline(always)]
+pub fn flush_translation(address: u64) {
+    // SAFETY: the page tables, not the TLB, say what is mapped; forgetting only costs a walk.
+    unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) }
+}
+
 /// Sets the base of the program's FS segment: its thread pointer.
 #[inline(always)]
 pub fn set_fs_base(address: u64) {

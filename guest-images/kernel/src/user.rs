@@ -51,19 +51,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Fills the program's memory with zeros.
-    pub fn zero_out(&mut self, address: u64, length: u64) -> Result<(), Errno> {
-        let mut done = 0;
-        while done < length {
-            let (physical, room) = self.reach(address + done, WRITE)?;
-            let count = (length - done).min(room);
-            // SAFETY: as in `copy_out`.
-            unsafe { pointer(physical).write_bytes(0, count as usize) };
-            done += count;
-        }
-        Ok(())
-    }
-
     /// A 64-bit word of the program's.
     pub fn word(&mut self, address: u64) -> Result<u64, Errno> {
         let mut bytes = [0; 8];

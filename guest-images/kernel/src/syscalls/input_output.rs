@@ -8,6 +8,7 @@ use crate::address_space::{READ, WRITE};
 use crate::files::{Device, Open};
 use crate::host;
 use crate::state::Kernel;
+use kernel::layout::DIRECT_MAP;
 
 /// One iovec: address and length.
 const IOVEC: u64 = 16;
@@ -15,6 +16,9 @@ const IOVEC: u64 = 16;
 const IOVECS_MAX: u64 = 1024;
 /// Most bytes of one call, as on Linux (MAX_RW_COUNT).
 const TRANSFER_MAX: u64 = 0x7fff_f000;
+
+/// Up to so many bytes the kernel copies itself; beyond, an exit is cheaper where kernel code is interpreted.
+const COPY_MYSELF: usize = 64;
 
 const SIGPIPE: u8 = 13;
 
@@ -52,20 +56,35 @@ pub fn pread(kernel: &mut Kernel, fd: u64, to: u64, length: u64, position: u64) 
     }
 }
 
+/// Reads from a file. The host copies, from the initrd to the program's pages, as a disk controller would.
 fn read_at(kernel: &mut Kernel, content: &[u8], position: u64, to: u64, length: u64) -> Answer {
     let rest = usize::try_from(position)
         .ok()
         .and_then(|position| content.get(position..))
         .unwrap_or(&[]);
     let part = &rest[..rest.len().min(length as usize)];
-    kernel.copy_out(to, part)?;
-    Ok(part.len() as u64)
+    if part.len() <= COPY_MYSELF {
+        kernel.copy_out(to, part)?;
+        return Ok(part.len() as u64);
+    }
+    let mut segments = [Segment { address: 0, length: 0 }; MAX_SEGMENTS];
+    let count = kernel.pieces(to, part.len() as u64, WRITE, &mut segments, 0)?;
+    answer(host::copy_all(part.as_ptr() as u64 - DIRECT_MAP, &segments[..count]))
+}
+
+/// Copies all of `content` to the program's `to`, however many requests it takes.
+pub fn fill(kernel: &mut Kernel, content: &[u8], to: u64) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < content.len() as u64 {
+        done += read_at(kernel, content, done, to + done, content.len() as u64 - done).map_err(|_| ENOMEM)?;
+    }
+    Ok(())
 }
 
 fn read_device(kernel: &mut Kernel, device: Device, to: u64, length: u64) -> Answer {
     match device {
         Device::Null => Ok(0),
-        Device::Zero | Device::Full => kernel.zero_out(to, length).map(|()| length),
+        Device::Zero | Device::Full => from_host(kernel, op::ZERO, to, length),
         Device::Random => from_host(kernel, op::RANDOM, to, length),
         // Whoever reads a descriptor open for writing gets what a pipe's other end gives: EBADF.
         Device::Output | Device::Error => Err(EBADF),

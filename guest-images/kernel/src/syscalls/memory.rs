@@ -113,8 +113,7 @@ pub fn mmap(
             // Written while it still may be, then given the rights asked for.
             kernel.space.add_anonymous(start, start + size, READ | WRITE)?;
             let content = entry.data.get(offset as usize..).unwrap_or(&[]);
-            let count = content.len().min(length as usize);
-            kernel.copy_out(start, &content[..count]).map_err(|_| ENOMEM)?;
+            super::input_output::fill(kernel, &content[..content.len().min(length as usize)], start)?;
             kernel.space.protect(start, start + size, access)?;
         }
     }

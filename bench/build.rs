@@ -1,0 +1,56 @@
+//! Builds the launchers `vmm` and `container` as static programs, so that `lab` carries them whichever way it was built
+//! itself, and notes the revision they were built from.
+
+use std::process::Command;
+
+use guest_builder::{Error, STATIC_LINUX};
+
+fn main() {
+    if let Err(error) = build() {
+        guest_builder::fail(&error);
+    }
+}
+
+fn build() -> Result<(), Error> {
+    guest_builder::require_x86_64_linux()?;
+    guest_builder::rerun_if_changed([
+        "build.rs",
+        "src",
+        "../vmm",
+        "../container",
+        "../guest-images",
+        "../Cargo.toml",
+        "../Cargo.lock",
+    ]);
+    // At a fixed address, as the workload is: a launcher that relocates itself touches pages before its first line.
+    let flags = "-Crelocation-model=static";
+    for (package, variable) in [("vmm", "LAB_BUILT_VMM"), ("container", "LAB_BUILT_CONTAINER")] {
+        let path = guest_builder::build(package, STATIC_LINUX, "launcher", flags)?;
+        println!("cargo::rustc-env={variable}={}", path.display());
+    }
+    if let Some(revision) = git_revision() {
+        println!("cargo::rustc-env=LAB_GIT_REVISION={revision}");
+    }
+    Ok(())
+}
+
+/// The commit, with `-dirty` when tracked files differ from it. None outside a git checkout.
+fn git_revision() -> Option<String> {
+    // HEAD changes on a switch of branch, logs/HEAD on every commit.
+    for name in ["HEAD", "logs/HEAD"] {
+        guest_builder::rerun_if_changed([git(&["rev-parse", "--git-path", name])?]);
+    }
+    let revision = git(&["rev-parse", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changes.is_empty() {
+        revision
+    } else {
+        format!("{revision}-dirty")
+    })
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}

@@ -1,0 +1,211 @@
+//! The start-up chart: for every moment, the share of starts that were over by then (an empirical distribution
+//! function). Every sample is a step in it: nothing is averaged, binned or left out.
+
+use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
+use super::layout::{self, Scale};
+use crate::results::{Contender, Purpose, Sample, Summary};
+use crate::words;
+
+/// Height of the plot in pixels.
+const HEIGHT: f64 = 280.0;
+/// Room for the labels of the vertical axis.
+const AXIS_ROOM: f64 = 44.0;
+/// Height of one row of flags.
+const FLAG: f64 = 20.0;
+/// From a flag's pole to its text.
+const FLAG_GAP: f64 = 6.0;
+
+/// One contender's curve.
+struct Curve<'a> {
+    contender: &'a Contender,
+    /// Its timed starts in milliseconds, sorted.
+    times: Vec<f64>,
+    p50: f64,
+    flag: String,
+}
+
+pub(super) fn sheet(summary: &Summary, samples: &[Sample]) -> (String, Canvas) {
+    let curves = curves(summary, samples);
+    let title = title(summary, &curves);
+    let how = "Height: share of starts whose first byte of output had arrived by then. Each flag stands on the median. \
+               Further left is faster; every step is one run.";
+    let mut canvas = Canvas::titled(&title, how);
+    let ends = curves
+        .iter()
+        .flat_map(|curve| [curve.times.first(), curve.times.last()])
+        .flatten();
+    let ends = ends.fold(None, |range: Option<(f64, f64)>, end| {
+        Some(range.map_or((*end, *end), |(low, high)| (low.min(*end), high.max(*end))))
+    });
+    match ends {
+        Some((low, high)) => plot(&mut canvas, summary, &curves, layout::log_domain(low, high)),
+        None => canvas.paragraph("There is no timed run to show.", LABEL_SIZE, INK, false),
+    }
+    (title, canvas)
+}
+
+/// The curves in the order of their medians.
+fn curves<'a>(summary: &'a Summary, samples: &[Sample]) -> Vec<Curve<'a>> {
+    let mut curves: Vec<Curve> = summary
+        .contenders
+        .iter()
+        .filter_map(|contender| {
+            let mut times: Vec<u64> = samples
+                .iter()
+                .filter(|sample| sample.contender == contender.name && sample.purpose == Purpose::Timed)
+                .filter_map(|sample| sample.first_byte_ns?.checked_sub(sample.start_ns))
+                // A log axis has no zero; no start takes less than a nanosecond.
+                .map(|ns| ns.max(1))
+                .collect();
+            times.sort_unstable();
+            let p50 = crate::stats::percentile::percentile(&times, 0.5)?;
+            let name = words::label(&contender.name, &summary.provenance);
+            let flag = format!(
+                "{} {}",
+                layout::shorten(&name, 220.0, LABEL_SIZE),
+                words::duration(p50.round() as u64)
+            );
+            let times = times.into_iter().map(|ns| ns as f64 / 1e6).collect();
+            Some(Curve {
+                contender,
+                times,
+                p50: p50 / 1e6,
+                flag,
+            })
+        })
+        .collect();
+    curves.sort_by(|one, other| one.p50.total_cmp(&other.p50));
+    curves
+}
+
+fn title(summary: &Summary, curves: &[Curve]) -> String {
+    let found = |name: &str| curves.iter().find(|curve| curve.contender.name == name);
+    let shown = |curve: &Curve| words::duration((curve.p50 * 1e6).round() as u64);
+    if let (Some(vm), Some(container)) = (found("vm"), found("container")) {
+        let ratio = words::comparison(summary, "vm", "container").map_or_else(String::new, |found| {
+            let [low, high] = found.ci95;
+            let too_close = low <= 1.0 && 1.0 <= high;
+            let times = format!(": {} times as long", words::ratio(found.ratio));
+            if too_close {
+                ": too close to tell apart".to_string()
+            } else {
+                times
+            }
+        });
+        return format!(
+            "A VM has started after {}, a container after {} (medians){ratio}",
+            shown(vm),
+            shown(container)
+        );
+    }
+    match curves {
+        [] => "No contender could be started here".to_string(),
+        [only] => format!(
+            "{} has started after {} (median)",
+            words::spoken(&only.contender.name),
+            shown(only)
+        ),
+        [first, .., last] => format!(
+            "{} has started after {}, {} after {} (medians)",
+            words::spoken(&first.contender.name),
+            shown(first),
+            words::spoken_within(&last.contender.name),
+            shown(last)
+        ),
+    }
+}
+
+fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], (low, high): (f64, f64)) {
+    let lengths: Vec<f64> = curves
+        .iter()
+        .map(|curve| layout::text_width(&curve.flag, LABEL_SIZE) + 2.0 * FLAG_GAP)
+        .collect();
+    let left = MARGIN + AXIS_ROOM;
+    let reach = |scale: &Scale| {
+        let ends = curves
+            .iter()
+            .zip(&lengths)
+            .map(|(curve, length)| scale.place(curve.p50) + length);
+        ends.fold(0.0, f64::max)
+    };
+    // When a flag would leave the sheet, the plot makes room for the longest one at its right.
+    let mut right = WIDTH - MARGIN - 10.0;
+    if reach(&Scale::log(low, high, left, right)) > WIDTH - MARGIN {
+        right = WIDTH - MARGIN - lengths.iter().copied().fold(0.0, f64::max);
+    }
+    let scale = Scale::log(low, high, left, right);
+
+    let flags: Vec<(f64, f64)> = curves
+        .iter()
+        .zip(&lengths)
+        .map(|(curve, length)| (scale.place(curve.p50), *length))
+        .collect();
+    let rows = layout::flag_rows(&flags);
+    let top = canvas.y + FLAG * (rows.iter().max().map_or(0, |row| row + 1) as f64) + 4.0;
+    let bottom = top + HEIGHT;
+    axes(canvas, &scale, (low, high), [left, top, right, bottom]);
+
+    let height = |share: f64| bottom - share * HEIGHT;
+    for (curve, ((pole, _), row)) in curves.iter().zip(flags.iter().zip(rows)) {
+        let color = super::color(summary, &curve.contender.name);
+        let y = top - 4.0 - FLAG * (row as f64 + 0.5);
+        canvas.draw(Shape::Line(
+            vec![(*pole, height(0.5)), (*pole, y - FLAG * 0.35)],
+            color,
+            1,
+        ));
+        canvas.draw(Shape::Line(steps(curve, &scale, height, right), color, 2));
+        canvas.draw(Shape::Dot((*pole, height(0.5)), 4.0, color));
+        canvas.draw(Shape::Bar([*pole, y - FLAG * 0.35, pole + 4.0, y + FLAG * 0.35], color));
+        canvas.label(&curve.flag, (pole + FLAG_GAP + 2.0, y), Anchor::Start, LABEL_SIZE, INK);
+    }
+    canvas.y = bottom + 44.0;
+}
+
+/// The staircase of one contender: up by 1/n at each of its times.
+fn steps(curve: &Curve, scale: &Scale, height: impl Fn(f64) -> f64, right: f64) -> Vec<(f64, f64)> {
+    let n = curve.times.len() as f64;
+    let mut points = Vec::new();
+    for (index, time) in curve.times.iter().enumerate() {
+        let x = scale.place(*time);
+        points.push((x, height(index as f64 / n)));
+        points.push((x, height((index + 1) as f64 / n)));
+    }
+    // All starts are over, and stay so: a short run-out shows that the curve ends at 100%.
+    if let Some((x, y)) = points.last().copied() {
+        points.push(((x + 12.0).min(right), y));
+    }
+    points
+}
+
+fn axes(canvas: &mut Canvas, scale: &Scale, (low, high): (f64, f64), [left, top, right, bottom]: [f64; 4]) {
+    for percent in [0.0, 25.0, 50.0, 75.0, 100.0] {
+        let y = bottom - percent / 100.0 * (bottom - top);
+        canvas.draw(Shape::Line(vec![(left, y), (right, y)], FAINT, 1));
+        canvas.label(&format!("{percent}%"), (left - 8.0, y), Anchor::End, SMALL_SIZE, GREY);
+    }
+    for tick in layout::log_ticks(low, high, right - left) {
+        let x = scale.place(tick);
+        canvas.draw(Shape::Line(vec![(x, top), (x, bottom)], FAINT, 1));
+        canvas.draw(Shape::Line(vec![(x, bottom), (x, bottom + 5.0)], GREY, 1));
+        canvas.label(&tick_label(tick), (x, bottom + 14.0), Anchor::Middle, SMALL_SIZE, GREY);
+    }
+    let name = "milliseconds from the start line, log scale";
+    canvas.label(
+        name,
+        ((left + right) / 2.0, bottom + 32.0),
+        Anchor::Middle,
+        SMALL_SIZE,
+        GREY,
+    );
+}
+
+/// A round number without the zeros that `0.1 + 0.2` leaves behind.
+pub(super) fn tick_label(tick: f64) -> String {
+    let text = words::significant(tick, 3);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    } else {
+        text
+    }
+}

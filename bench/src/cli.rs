@@ -1,0 +1,99 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::compare::{self, Options};
+use crate::contenders::NAMES;
+use crate::doctor::trial::{self, Trial};
+
+/// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the lab can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Race the contenders; print and keep what was found.
+    Compare(Compare),
+    /// Draw the charts of a results folder anew.
+    Charts {
+        /// The results folder.
+        dir: PathBuf,
+    },
+    /// Write the report of a results folder anew, charts included.
+    Report {
+        /// The results folder.
+        dir: PathBuf,
+    },
+    /// Find out, by trying, what this machine offers for isolating programs.
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One attempt of `doctor`, in a process of its own.
+    #[command(name = trial::SUBCOMMAND, hide = true)]
+    Trial {
+        /// What to attempt.
+        what: Trial,
+    },
+}
+
+/// Options of `lab compare`.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// Timed launches of each contender.
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// Who races, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values = NAMES, value_parser = NAMES)]
+    pub contenders: Vec<String>,
+    /// The lesson the workload runs, with its arguments: "hello", "memory 16", ...
+    #[arg(long, default_value = "hello", value_name = "W")]
+    pub workload: String,
+    /// Idle time before each launch, in milliseconds.
+    #[arg(long, default_value_t = 30, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub gap_ms: u64,
+    /// Longest a launch may take, in seconds.
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub limit_s: u64,
+    /// The results folder [default: lab-results/TIME].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Race this vmm instead of the one inside this program [env: LAB_VMM].
+    #[arg(long, value_name = "FILE")]
+    pub vmm: Option<PathBuf>,
+    /// Race this container instead of the one inside this program [env: LAB_CONTAINER].
+    #[arg(long, value_name = "FILE")]
+    pub container: Option<PathBuf>,
+}
+
+impl Compare {
+    /// The options in the harness's own terms.
+    pub fn options(self) -> Options {
+        let mut contenders: Vec<String> = Vec::new();
+        for name in self.contenders {
+            if !contenders.contains(&name) {
+                contenders.push(name);
+            }
+        }
+        Options {
+            runs: self.runs as usize,
+            contenders,
+            workload: self.workload.split_whitespace().map(str::to_owned).collect(),
+            gap: Duration::from_millis(self.gap_ms),
+            limit: Duration::from_secs(self.limit_s),
+            out: self.out.unwrap_or_else(compare::default_folder),
+            vmm: self.vmm,
+            container: self.container,
+        }
+    }
+}

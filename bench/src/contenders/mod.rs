@@ -1,0 +1,123 @@
+//! The contenders: each one's file says how to launch it, how to stop it, and what it needs.
+//!
+//! To add a peer, write such a file and name it in [`NAMES`] and [`prepare`].
+
+mod container;
+pub mod oci;
+mod process;
+mod vm;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::RawFd;
+use std::process::Command;
+
+use crate::image::{self, Image};
+use crate::launchers::Launchers;
+
+/// Every contender there is, in the order of the race.
+pub const NAMES: [&str; 5] = ["process", "container", "vm", "crun", "runc"];
+
+/// The search path of everything that is launched: the same everywhere, whoever starts the lab.
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is the same for every contender of a race.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// The image to run.
+    pub image: &'a Image,
+    /// Our own launchers.
+    pub launchers: &'a Launchers,
+    /// Path of the race's own cgroup below the root of every hierarchy, where cgroups may be made.
+    pub cgroup: Option<&'a str>,
+}
+
+/// One launch to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// A name no other launch of this machine has.
+    pub id: &'a str,
+    /// The workload's arguments.
+    pub workload: &'a [String],
+    /// Where to report phases.
+    pub marks_fd: Option<RawFd>,
+}
+
+/// Why a contender cannot run here, and what would change that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The reason.
+    pub reason: String,
+    /// The cure.
+    pub fix: String,
+}
+
+/// Something that runs the workload, isolated in its own way.
+pub trait Contender {
+    /// Its name in results, tables and charts.
+    fn name(&self) -> &'static str;
+
+    /// The command that runs the workload once. Called before the start line.
+    ///
+    /// # Errors
+    /// When a file the launch needs cannot be written.
+    fn command(&self, request: &Request) -> io::Result<Command>;
+
+    /// Whether it takes `--marks-fd` and reports its phases.
+    fn reports_phases(&self) -> bool {
+        false
+    }
+
+    /// Whether its launcher holds a guest's memory.
+    fn has_guest_memory(&self) -> bool {
+        false
+    }
+
+    /// Ends the launch `id` if need be, and removes what `id` leaves behind when it is killed instead of ending by itself.
+    fn clean_up(&self, _id: &str) {}
+
+    /// What a reader of the results must know about it.
+    fn details(&self) -> BTreeMap<String, String>;
+
+    /// SHA-256 of the workload as this contender gets it.
+    ///
+    /// # Errors
+    /// When it is not the lab's own workload.
+    fn workload_sha256(&self, image: &Image) -> Result<String, image::Error> {
+        image.verify_rootfs()
+    }
+
+    /// What would let it run, when its launcher ended with `status` instead of running the workload.
+    fn fix(&self, status: i32) -> String;
+}
+
+/// Makes the contender of this name ready.
+///
+/// # Errors
+/// Why it cannot run here. Only a real launch can tell for certain; this looks for what is plainly missing.
+pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped> {
+    match name {
+        "process" => Ok(Box::new(process::Process::new(setup))),
+        "container" => Ok(Box::new(container::Container::new(setup))),
+        "vm" => Ok(Box::new(vm::Vm::new(setup))),
+        "crun" => Ok(Box::new(oci::Oci::new(&oci::CRUN, setup)?)),
+        "runc" => Ok(Box::new(oci::Oci::new(&oci::RUNC, setup)?)),
+        _ => Err(Skipped {
+            reason: format!("there is no contender called {name:?}"),
+            fix: format!("choose from {}", NAMES.join(", ")),
+        }),
+    }
+}
+
+/// A command with the race's own small environment, so that nobody's shell set-up is part of a measurement.
+fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", SEARCH_PATH);
+    command
+}
+
+/// The command line as a reader would type it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

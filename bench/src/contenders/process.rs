@@ -1,0 +1,42 @@
+//! `process`: no isolation at all. What fork, exec and the program itself cost, beneath every other contender.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Contender, Request, Setup, command};
+
+/// The workload, spawned directly.
+pub struct Process {
+    program: PathBuf,
+}
+
+impl Process {
+    /// Runs the workload from the same file the containers see.
+    pub fn new(setup: &Setup) -> Process {
+        Process {
+            program: setup.image.program(),
+        }
+    }
+}
+
+impl Contender for Process {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn command(&self, request: &Request) -> io::Result<Command> {
+        let mut command = command(&self.program);
+        command.args(request.workload);
+        Ok(command)
+    }
+
+    fn details(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("isolation".into(), "none".into())])
+    }
+
+    fn fix(&self, _status: i32) -> String {
+        "mount the temporary directory without noexec, or set TMPDIR to one that is".into()
+    }
+}

@@ -1,0 +1,70 @@
+//! The start-up table.
+
+use super::{Paper, lines, paragraph, table};
+use crate::results::{Contender, Summary};
+use crate::words;
+
+pub(super) fn on(summary: &Summary, paper: Paper) -> String {
+    let header = [
+        "contender",
+        "p50 ms",
+        "p90 ms",
+        "min ms",
+        "n",
+        "× process (95%)",
+        "peak memory",
+    ];
+    let mut table = table(paper, &header, |index| index > 0);
+    let (measured, skipped) = words::measured_and_skipped(summary);
+    for contender in &measured {
+        table.add_row(row(summary, contender));
+    }
+
+    let mut text = if measured.is_empty() {
+        paragraph("No contender could run here.", 0, paper)
+    } else {
+        lines(&table)
+    };
+    for contender in skipped {
+        text.push('\n');
+        text.push_str(&paragraph(&why_skipped(contender), 2, paper));
+    }
+    text
+}
+
+fn row(summary: &Summary, contender: &Contender) -> Vec<String> {
+    let unknown = || "-".to_string();
+    let startup = contender.startup_ns.as_ref();
+    let shown = |ns: Option<u64>| ns.map_or_else(unknown, words::milliseconds);
+    let against_process = words::comparison(summary, &contender.name, "process");
+    vec![
+        words::label(&contender.name, &summary.provenance),
+        shown(startup.map(|found| found.p50)),
+        shown(startup.and_then(|found| found.p90)),
+        shown(startup.map(|found| found.min)),
+        startup.map_or_else(unknown, |found| found.n.to_string()),
+        match against_process {
+            Some(found) => words::ratio_with_interval(&found),
+            None if contender.name == "process" => "1".to_string(),
+            None => unknown(),
+        },
+        contender
+            .memory
+            .as_ref()
+            .and_then(|memory| memory.peak_bytes)
+            .map_or_else(unknown, words::bytes),
+    ]
+}
+
+/// `vm: there is no /dev/kvm. To change that: load the module`.
+pub(super) fn why_skipped(contender: &Contender) -> String {
+    let reason = contender
+        .reason
+        .as_deref()
+        .unwrap_or("no reason was recorded")
+        .trim_end_matches('.');
+    match &contender.fix {
+        Some(fix) => format!("{}: {reason}. To change that: {fix}", contender.name),
+        None => format!("{}: {reason}.", contender.name),
+    }
+}

@@ -1,0 +1,187 @@
+//! The verdict: one sentence, or why there is none.
+//!
+//! A verdict needs a null test that passed, enough runs for an interval, and two sides that ran. Without one of them
+//! the sentence says which is missing.
+
+use crate::results::{Comparison, Contender, Status, Summary};
+use crate::stats::FEWEST_FOR_AN_INTERVAL;
+use crate::words;
+
+/// The answer to the lab's question in one sentence, from the data alone.
+pub fn sentence(summary: &Summary) -> String {
+    if let Some(obstacle) = obstacle(summary) {
+        return format!("No verdict: {obstacle}");
+    }
+    let (vm, container) = (find(summary, "vm"), find(summary, "container"));
+    if let (Some(vm), Some(container)) = (vm, container)
+        && ran(vm)
+        && ran(container)
+    {
+        let Some(found) = words::comparison(summary, "vm", "container") else {
+            return "No verdict: this run did not compare vm with container.".to_string();
+        };
+        let against_crun = words::comparison(summary, "vm", "crun").map(|found| {
+            format!(
+                "; the VM takes {} times as long as crun ({})",
+                words::ratio(found.ratio),
+                words::interval(&found)
+            )
+        });
+        return format!(
+            "{}{}. The VM's figures hold for the KVM backend {}.",
+            compared(&found),
+            against_crun.unwrap_or_default(),
+            summary.provenance.kvm_backend
+        );
+    }
+    let missing = ["vm", "container"]
+        .into_iter()
+        .filter_map(|name| why_missing(summary, name));
+    let missing = missing.collect::<Vec<_>>().join(" ");
+    let rest = ["vm", "container"]
+        .into_iter()
+        .find_map(|name| words::comparison(summary, name, "process"))
+        .map(|found| format!(" {}.", compared(&found)));
+    format!(
+        "No verdict on VM against container: {missing}{}",
+        rest.unwrap_or_default()
+    )
+}
+
+/// What stands against any verdict at all.
+fn obstacle(summary: &Summary) -> Option<String> {
+    let measured: Vec<_> = summary.contenders.iter().filter(|contender| ran(contender)).collect();
+    if measured.is_empty() {
+        return Some("no contender could run here.".to_string());
+    }
+    let fewest = measured
+        .iter()
+        .filter_map(|contender| contender.startup_ns.map(|found| found.n))
+        .min()?;
+    if fewest < FEWEST_FOR_AN_INTERVAL {
+        return Some(format!(
+            "{fewest} runs are too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs)."
+        ));
+    }
+    match &summary.null_test {
+        None => Some("the run has no null test, so nobody knows how much of a difference is noise.".to_string()),
+        Some(test) if !test.passed => Some(format!(
+            "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
+             (95% {:.3} to {:.3}), where 1 is the truth. Quieten the machine, or raise --runs.",
+            test.contender, test.ratio, test.ci95[0], test.ci95[1]
+        )),
+        Some(_) => None,
+    }
+}
+
+fn compared(found: &Comparison) -> String {
+    let (a, b) = (words::spoken(&found.a), words::spoken_within(&found.b));
+    let [low, high] = found.ci95;
+    if low <= 1.0 && 1.0 <= high {
+        return format!(
+            "{a} and {b} start equally fast here as far as this run can tell: ratio {:.2} (95% {low:.2}–{high:.2})",
+            found.ratio
+        );
+    }
+    format!(
+        "{a} takes {} times as long to start as {b} here ({})",
+        words::ratio(found.ratio),
+        words::interval(found)
+    )
+}
+
+fn find<'a>(summary: &'a Summary, name: &str) -> Option<&'a Contender> {
+    summary.contenders.iter().find(|contender| contender.name == name)
+}
+
+fn ran(contender: &Contender) -> bool {
+    contender.status == Status::Measured && contender.startup_ns.is_some()
+}
+
+fn why_missing(summary: &Summary, name: &str) -> Option<String> {
+    match find(summary, name) {
+        None => Some(format!("{name} was not asked for.")),
+        Some(contender) if ran(contender) => None,
+        Some(contender) => {
+            let reason = contender.reason.as_deref().unwrap_or("no run reached the finish line");
+            Some(format!("{name} did not run here ({}).", words::brief(reason)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples;
+    use crate::results::NullTest;
+
+    #[test]
+    fn a_verdict_has_ratio_interval_and_backend() {
+        let mut summary = examples::typical();
+        summary.comparisons = vec![
+            Comparison {
+                a: "vm".into(),
+                b: "container".into(),
+                ratio: 1.93,
+                ci95: [1.84, 2.02],
+            },
+            Comparison {
+                a: "crun".into(),
+                b: "vm".into(),
+                ratio: 4.0,
+                ci95: [3.2, 5.0],
+            },
+        ];
+        assert_eq!(
+            sentence(&summary),
+            "A VM takes 1.9 times as long to start as a container here (95% 1.8–2.0); the VM takes 0.25 times as long \
+             as crun (95% 0.20–0.31). The VM's figures hold for the KVM backend pvm."
+        );
+    }
+
+    #[test]
+    fn an_interval_around_one_is_no_difference() {
+        let mut summary = examples::typical();
+        summary.comparisons = vec![Comparison {
+            a: "vm".into(),
+            b: "container".into(),
+            ratio: 1.01,
+            ci95: [0.97, 1.04],
+        }];
+        assert!(
+            sentence(&summary).contains("equally fast here as far as this run can tell: ratio 1.01 (95% 0.97–1.04)")
+        );
+    }
+
+    #[test]
+    fn a_failed_or_absent_null_test_means_no_verdict() {
+        let mut summary = examples::typical();
+        summary.null_test = Some(NullTest {
+            contender: "process".into(),
+            ratio: 1.08,
+            ci95: [1.03, 1.12],
+            passed: false,
+        });
+        let text = sentence(&summary);
+        assert!(text.starts_with("No verdict: the machine is too noisy."), "{text}");
+        assert!(text.contains("1.080") && text.contains("1.030 to 1.120"), "{text}");
+        summary.null_test = None;
+        assert!(sentence(&summary).starts_with("No verdict: the run has no null test"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let text = sentence(&examples::without_kvm());
+        assert!(text.contains("vm did not run here (there is no /dev/kvm)"), "{text}");
+        assert!(
+            text.contains("A container takes") && text.contains("a plain process"),
+            "{text}"
+        );
+        assert_eq!(sentence(&examples::empty()), "No verdict: no contender could run here.");
+        let mut few = examples::typical();
+        if let Some(startup) = &mut few.contenders[0].startup_ns {
+            startup.n = 5;
+        }
+        assert!(sentence(&few).starts_with("No verdict: 5 runs are too few"));
+    }
+}

@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use container::Config;
+use container::cgroup::Limits;
+use container::namespaces::{Namespace, Namespaces};
+use container::program::{DEFAULT_PATH, Program};
+use container::rootfs::Image;
+use container::users::User;
+use protocol::marks::Marks;
+
+/// Runs programs in containers.
+#[derive(Parser)]
+#[command(name = "container", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a program in a container of its own
+    ///
+    /// The exit status is the program's own, or 128 + n when signal n ended it. 127: no such program; 126: it cannot be
+    /// executed; 125: the container could not be made.
+    Run(RunArguments),
+}
+
+/// The arguments of `container run`.
+#[derive(Args)]
+pub struct RunArguments {
+    /// Directory that becomes the container's root; it stays as it is, changes are thrown away. Without it the
+    /// container holds the program `workload` alone
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Namespaces to leave out: user, mount, pid, net, uts, ipc, cgroup
+    #[arg(long, value_name = "NS,...", value_delimiter = ',')]
+    without: Vec<Namespace>,
+    /// Memory limit in bytes; K, M and G are powers of 1024
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<u64>,
+    /// Processor limit; 0.5 is half of one processor
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    cpus: Option<u64>,
+    /// Limit on processes and threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pids: Option<u64>,
+    /// Host name inside
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Environment variable for the program, which gets PATH and nothing else from elsewhere
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<CString>,
+    /// The program's working directory
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    workdir: PathBuf,
+    /// Whom to run the program as, inside
+    #[arg(long, value_name = "UID[:GID]", value_parser = user, default_value = "0:0")]
+    user: User,
+    /// File descriptor to report the phases of the start to, as JSON lines
+    #[arg(long, value_name = "FD", value_parser = open_descriptor)]
+    marks_fd: Option<RawFd>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+impl RunArguments {
+    /// The container they describe.
+    pub fn into_config(self) -> Config {
+        // Arguments of a process are C strings: none contains NUL.
+        let c_string = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+        let path = CString::new(DEFAULT_PATH).unwrap_or_default();
+        Config {
+            image: self.rootfs.map_or(Image::Workload, Image::Directory),
+            namespaces: Namespaces::without(&self.without),
+            limits: Limits {
+                memory: self.memory,
+                cpu_thousandths: self.cpus,
+                pids: self.pids,
+            },
+            hostname: self.hostname,
+            workdir: self.workdir,
+            user: self.user,
+            program: Program {
+                arguments: self.program.into_iter().map(c_string).collect(),
+                environment: std::iter::once(path).chain(self.env).collect(),
+            },
+            marks: Marks::new(self.marks_fd, "container"),
+        }
+    }
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| error.to_string())?;
+    // One page could not even hold the program's first one.
+    if bytes < 4096 {
+        Err("less than one page of memory (4096 bytes)".into())
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// Thousandths of a processor. The kernel takes no quota below one millisecond in a period of a hundred.
+fn cpus(text: &str) -> Result<u64, String> {
+    let cpus: f64 = text
+        .parse()
+        .map_err(|_| "not a number; half of one processor is 0.5".to_owned())?;
+    if !(0.01..=100_000.0).contains(&cpus) {
+        return Err("must be at least 0.01, one hundredth of a processor (and at most 100000)".into());
+    }
+    Ok((cpus * 1000.0).round() as u64)
+}
+
+fn variable(text: &str) -> Result<CString, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => CString::new(text).map_err(|error| error.to_string()),
+        _ => Err("must be NAME=VALUE".into()),
+    }
+}
+
+fn user(text: &str) -> Result<User, String> {
+    let id = |text: &str| {
+        // The largest value means "no id" to the kernel.
+        text.parse()
+            .ok()
+            .filter(|&id| id != u32::MAX)
+            .ok_or_else(|| format!("{text:?} is no id; user and group are numbers, as in 1000:1000"))
+    };
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    Ok(User {
+        uid: id(uid)?,
+        gid: id(gid)?,
+    })
+}
+
+fn open_descriptor(text: &str) -> Result<RawFd, String> {
+    let fd = text
+        .parse()
+        .map_err(|_| "not a file descriptor, which is a whole number".to_owned())?;
+    // SAFETY: F_GETFD looks at a descriptor and changes nothing; one that is not open is reported by EBADF.
+    match nix::errno::Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) }) {
+        Ok(_) => Ok(fd),
+        Err(errno) => Err(format!(
+            "{}; the caller must leave it open across exec",
+            container::errno::why(&errno)
+        )),
+    }
+}

@@ -1,0 +1,101 @@
+//! Capabilities: the pieces root's power was cut into, and the three a container keeps.
+//!
+//! A process has several sets of them (capabilities(7)). The bounding set is the ceiling: a program run as root gets at
+//! execve what the bounding set holds. The set kept here is the one `runc spec` and `crun spec` write for a container:
+//! bounding, effective and permitted; inheritable and ambient empty, so that a program run as another user than root
+//! has none at all.
+
+use nix::errno::Errno;
+use thiserror::Error;
+
+use crate::errno::why;
+
+/// Send signals to processes of other users.
+const CAP_KILL: u32 = 5;
+/// Change one's own bounding set. Held only while the container is set up.
+const CAP_SETPCAP: u32 = 8;
+/// Bind to ports below 1024.
+const CAP_NET_BIND_SERVICE: u32 = 10;
+/// Write to the kernel's audit log.
+const CAP_AUDIT_WRITE: u32 = 29;
+
+/// What a container keeps, as a bit mask.
+pub const KEPT: u64 = 1 << CAP_KILL | 1 << CAP_NET_BIND_SERVICE | 1 << CAP_AUDIT_WRITE;
+
+/// The layout of the capability system calls with 64 capabilities in two 32-bit words (`linux/capability.h`).
+const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Removes every capability but those in `kept` from the bounding set.
+///
+/// The kernel offers no way to drop more than one with one call. The loop ends where the kernel's list of capabilities
+/// ends, which it says with EINVAL.
+pub fn cut_bounding_set(kept: u64) -> Result<(), Error> {
+    for capability in (0..u64::BITS).filter(|capability| kept & (1 << capability) == 0) {
+        // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, u64::from(capability), 0u64, 0u64, 0u64) };
+        match Errno::result(dropped) {
+            Ok(_) => {}
+            Err(Errno::EINVAL) if capability > CAP_SETPCAP => return Ok(()),
+            Err(errno) => return Err(Error::Bounding { capability, errno }),
+        }
+    }
+    Ok(())
+}
+
+/// Makes `kept` this process's effective and permitted set and empties the inheritable one; the ambient set goes with
+/// that, being a part of it. Capabilities that are not permitted now cannot be had back.
+pub fn keep_only(kept: u64) -> Result<(), Error> {
+    let header = Header {
+        version: LINUX_CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let word = |bits: u64| Data {
+        effective: bits as u32,
+        permitted: bits as u32,
+        inheritable: 0,
+    };
+    let data = [word(kept), word(kept >> 32)];
+    // SAFETY: version 3 reads one header and two data structures, in the layout declared below.
+    let set = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    Errno::result(set).map(drop).map_err(|errno| Error::Set { errno })
+}
+
+/// `struct __user_cap_header_struct`.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`.
+#[repr(C)]
+struct Data {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Why the capabilities could not be cut.
+#[derive(Clone, Copy, Debug, Error)]
+pub enum Error {
+    /// A capability stayed in the bounding set.
+    #[error(
+        "cannot drop capability {capability} from the bounding set: {}. Dropping needs CAP_SETPCAP",
+        why(errno)
+    )]
+    Bounding {
+        /// Its number.
+        capability: u32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The sets stayed as they were.
+    #[error(
+        "cannot cut the capabilities: {}. The launcher itself lacks one of those a container keeps (CAP_KILL, CAP_NET_BIND_SERVICE, CAP_AUDIT_WRITE)",
+        why(errno)
+    )]
+    Set {
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}

@@ -1,0 +1,31 @@
+//! What to run and how: everything `container run` can be asked for.
+
+use std::path::PathBuf;
+
+use protocol::marks::Marks;
+
+use crate::cgroup::Limits;
+use crate::namespaces::Namespaces;
+use crate::program::Program;
+use crate::rootfs::Image;
+use crate::users::User;
+
+/// A container to be.
+pub struct Config {
+    /// What its root file system is made of.
+    pub image: Image,
+    /// Which namespaces it gets new.
+    pub namespaces: Namespaces,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its host name; the host's when `None`.
+    pub hostname: Option<String>,
+    /// The program's working directory, in the container.
+    pub workdir: PathBuf,
+    /// Whom the program runs as.
+    pub user: User,
+    /// The program, its arguments and its environment.
+    pub program: Program,
+    /// Where phases are reported.
+    pub marks: Marks,
+}

@@ -1,0 +1,109 @@
+//! /dev: the handful of devices every program expects, and nothing else.
+//!
+//! The list is the one of the OCI runtime specification (config-linux, "Default Devices"). A user namespace may not
+//! make device nodes, whatever capabilities it has inside: nodes give access to the machine's hardware by number. So
+//! the host's own nodes are bound into place. Without a user namespace the nodes are made.
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{mkdir, symlinkat};
+use thiserror::Error;
+
+use crate::errno::why;
+use crate::mounts::{self, bind, mount_at, mount_point};
+use crate::namespaces::{Namespace, Namespaces};
+
+struct Device {
+    /// On the host, relative to its root.
+    host: &'static str,
+    /// In the container.
+    path: &'static str,
+    /// Numbers from the kernel's list of devices (`admin-guide/devices.txt`).
+    major: u64,
+    minor: u64,
+}
+
+const fn device(host: &'static str, path: &'static str, major: u64, minor: u64) -> Device {
+    Device {
+        host,
+        path,
+        major,
+        minor,
+    }
+}
+
+const DEVICES: [Device; 6] = [
+    device("dev/null", "/dev/null", 1, 3),
+    device("dev/zero", "/dev/zero", 1, 5),
+    device("dev/full", "/dev/full", 1, 7),
+    device("dev/random", "/dev/random", 1, 8),
+    device("dev/urandom", "/dev/urandom", 1, 9),
+    device("dev/tty", "/dev/tty", 5, 0),
+];
+
+/// Name in the container, and where it leads.
+const LINKS: [(&str, &str); 5] = [
+    ("/dev/ptmx", "pts/ptmx"),
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
+const EVERYBODY: Mode = Mode::from_bits_truncate(0o666);
+
+/// Fills /dev in the new root. The working directory is the host's root.
+pub fn populate(namespaces: Namespaces) -> Result<(), Error> {
+    mount_point("/dev")?;
+    mount_at(
+        "tmpfs",
+        "/dev",
+        "mode=755,size=64k",
+        MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME,
+    )?;
+    for device in &DEVICES {
+        if namespaces.has(Namespace::User) {
+            mknod(device.path, SFlag::S_IFREG, EVERYBODY, 0).map_err(Error::create(device.path))?;
+            bind(device.host, device.path, MsFlags::empty())?;
+        } else {
+            let number = makedev(device.major, device.minor);
+            mknod(device.path, SFlag::S_IFCHR, EVERYBODY, number).map_err(Error::create(device.path))?;
+        }
+    }
+    for (path, target) in LINKS {
+        symlinkat(target, nix::fcntl::AT_FDCWD, path).map_err(Error::create(path))?;
+    }
+    for path in ["/dev/pts", "/dev/shm"] {
+        mkdir(path, Mode::from_bits_truncate(0o755)).map_err(Error::create(path))?;
+    }
+    let inert = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount_at("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620", inert)?;
+    mount_at("tmpfs", "/dev/shm", "mode=1777,size=64m", inert | MsFlags::MS_NODEV)?;
+    Ok(())
+}
+
+/// Why /dev is incomplete.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] mounts::Error),
+    /// A node or link was refused.
+    #[error(
+        "cannot create {path} in the container: {}. Device nodes need CAP_MKNOD and a devices cgroup that permits them",
+        why(errno)
+    )]
+    Create {
+        /// Its path.
+        path: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+impl Error {
+    fn create(path: &'static str) -> impl Fn(Errno) -> Error {
+        move |errno| Error::Create { path, errno }
+    }
+}

@@ -1,0 +1,221 @@
+//! The container's first process: builds the container from inside, starts the program, then looks after it.
+//!
+//! In a pid namespace this is process 1, and process 1 has two duties a program seldom knows of: to reap every orphan,
+//! or zombies fill the process table, and to pass signals on, since the kernel drops those it does not handle. When it
+//! ends, the kernel kills everything else in the namespace.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::SigSet;
+use nix::unistd::{Pid, chdir, sethostname};
+use protocol::phase::Phase;
+use protocol::status;
+use thiserror::Error;
+
+use crate::cgroup::{self, Cgroup};
+use crate::channel::{ContainerEnd, Failure};
+use crate::config::Config;
+use crate::errno::why;
+use crate::namespaces::Namespace;
+use crate::run::status_of;
+use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals};
+
+/// What the first process has from the launcher.
+pub struct Init<'a> {
+    /// What to run, and how.
+    pub config: &'a Config,
+    /// Where to join, if limits were asked for.
+    pub cgroup: &'a Cgroup,
+    /// Which signals the program is to find blocked.
+    pub mask: SigSet,
+    /// The line to the launcher.
+    pub channel: ContainerEnd,
+    /// Whether ids must be taken on after the launcher mapped them.
+    pub mapped_range: bool,
+}
+
+impl Init<'_> {
+    /// Runs the program and ends with its status.
+    pub fn run(self) -> ! {
+        let status = match self.start_program() {
+            Ok(program) => {
+                drop(self);
+                look_after(program)
+            }
+            Err(error) => {
+                let failure = Failure {
+                    status: error.status(),
+                    message: error.to_string(),
+                };
+                self.channel.report(&failure);
+                failure.status
+            }
+        };
+        // SAFETY: ends this process at once. The launcher's exit handlers are not ours to run.
+        unsafe { libc::_exit(status.into()) }
+    }
+
+    fn start_program(&self) -> Result<Pid, Error> {
+        let (config, marks) = (self.config, self.config.marks);
+        marks.mark(Phase::CloneReturned);
+        self.before_ids()?;
+        let image = self.channel.wait_for_go().ok_or(Error::LauncherGone)?;
+        self.take_ids()?;
+        if config.namespaces.has(Namespace::Mount) {
+            let old_root = rootfs::enter(&config.image, image.as_ref().map(AsFd::as_fd), config.namespaces)?;
+            mounts::kernel_views(config.namespaces)?;
+            devices::populate(config.namespaces)?;
+            marks.mark(Phase::MountsDone);
+            old_root.leave()?;
+            marks.mark(Phase::PivotDone);
+        }
+        chdir(&config.workdir).map_err(|errno| Error::Workdir {
+            path: config.workdir.display().to_string(),
+            errno,
+        })?;
+        let in_memory = match config.namespaces.has(Namespace::Mount) {
+            true => None,
+            false => config.program.find_in_memory()?,
+        };
+        let executable = match in_memory {
+            Some(executable) => executable,
+            None => config.program.find()?,
+        };
+        privileges::filter_system_calls()?;
+        let tied = !config.namespaces.has(Namespace::Pid);
+        Ok(config
+            .program
+            .start(&executable, config.user, &self.mask, marks, tied)?)
+    }
+
+    /// What needs no ids. The launcher writes the user map meanwhile, on another processor.
+    fn before_ids(&self) -> Result<(), Error> {
+        let namespaces = self.config.namespaces;
+        self.cgroup.join()?;
+        if namespaces.has(Namespace::Cgroup) && self.cgroup.is_made() {
+            // A cgroup namespace shows as root the cgroup its maker is in, so it is made after moving in.
+            unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|errno| Error::CgroupNamespace { errno })?;
+        }
+        if namespaces.has(Namespace::Net) {
+            network::raise_loopback()?;
+        }
+        if let Some(name) = &self.config.hostname {
+            sethostname(name).map_err(|errno| Error::Hostname {
+                name: name.clone(),
+                errno,
+            })?;
+        }
+        capabilities::cut_bounding_set(capabilities::KEPT).map_err(privileges::Error::from)?;
+        Ok(())
+    }
+
+    fn take_ids(&self) -> Result<(), Error> {
+        if self.mapped_range {
+            privileges::become_root_inside()?;
+        }
+        privileges::hide_from_inside()?;
+        privileges::die_with_parent()?;
+        // The launcher may have died before the line above took effect.
+        if self.channel.launcher_is_there() {
+            Ok(())
+        } else {
+            Err(Error::LauncherGone)
+        }
+    }
+}
+
+/// Process 1's life: reap, and pass signals on, until `program` ends. Returns the status to end with.
+fn look_after(program: Pid) -> u8 {
+    // This process was left every capability for the case that the program could not be started.
+    let _ = capabilities::keep_only(capabilities::KEPT);
+    // Nothing is left to say on any descriptor, and an open one would keep a pipe's reader from seeing its end.
+    // SAFETY: takes numbers only. Nothing in this process uses a descriptor from here on.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    loop {
+        // Children first: the program may have ended before the first wait for a signal.
+        while let Some((pid, raw)) = reap_one() {
+            if pid == program {
+                return status_of(raw);
+            }
+        }
+        if let Ok(arrival) = signals::wait()
+            && arrival.number != libc::SIGCHLD
+            && !arrival.from_kernel
+        {
+            signals::send(program, arrival.number);
+        }
+    }
+}
+
+/// A child that has ended, and what wait(2) says about it.
+fn reap_one() -> Option<(Pid, i32)> {
+    let mut raw = 0;
+    // SAFETY: the kernel writes the status to the integer whose address it is given.
+    let pid = unsafe { libc::waitpid(-1, &raw mut raw, libc::WNOHANG | libc::__WALL) };
+    (pid > 0).then_some((Pid::from_raw(pid), raw))
+}
+
+/// Why the container could not be built from inside.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Nobody is left to run for.
+    #[error("the launcher ended before the container was ready")]
+    LauncherGone,
+    /// The host name was refused.
+    #[error("cannot set the host name to {name:?}: {}. It may have at most 64 bytes", why(errno))]
+    Hostname {
+        /// The name.
+        name: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The cgroup namespace was refused.
+    #[error("cannot make the cgroup namespace: {}", why(errno))]
+    CgroupNamespace {
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The working directory cannot be entered.
+    #[error(
+        "cannot enter the working directory {path} in the container: {}. --workdir names a directory of the container's root file system",
+        why(errno)
+    )]
+    Workdir {
+        /// The directory.
+        path: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Limits.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// The root file system.
+    #[error(transparent)]
+    Rootfs(#[from] rootfs::Error),
+    /// /proc and /sys.
+    #[error(transparent)]
+    Mounts(#[from] mounts::Error),
+    /// /dev.
+    #[error(transparent)]
+    Devices(#[from] devices::Error),
+    /// Privileges.
+    #[error(transparent)]
+    Privileges(#[from] privileges::Error),
+    /// The program.
+    #[error(transparent)]
+    Program(#[from] program::Error),
+}
+
+impl Error {
+    fn status(&self) -> u8 {
+        match self {
+            Error::Program(error) => error.status(),
+            _ => status::LAUNCHER_FAILED,
+        }
+    }
+}

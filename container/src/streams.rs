@@ -1,0 +1,62 @@
+//! The three standard streams: the only open files the program shares with its caller.
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{Gid, Uid, fchown};
+use thiserror::Error;
+
+use crate::errno::why;
+use crate::users::{User, UserMap};
+
+/// The file system that anonymous pipes are on (`PIPEFS_MAGIC` in `linux/magic.h`).
+const PIPEFS: FsType = FsType(0x5049_5045);
+
+/// Checks the standard streams, and gives those that are pipes to the container's `user`.
+///
+/// An open directory of the host is a way out: fchdir(2), and `..` from there. Nobody needs one as a standard stream.
+///
+/// A pipe belongs to whoever made it. Opened once more by name, as `/dev/stdout`, it would be refused to a user with
+/// another id. A pipe without a name ends with its users, so that a change of its owner changes nothing on the host;
+/// files and terminals keep theirs.
+pub fn prepare(users: Option<&UserMap>, user: User) -> Result<(), Error> {
+    for fd in 0..=2 {
+        // SAFETY: the standard streams stay open while this function runs; a closed one is reported by EBADF.
+        let stream = unsafe { BorrowedFd::borrow_raw(fd) };
+        let Ok(stat) = fstat(stream) else { continue };
+        match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => return Err(Error::Directory(fd)),
+            libc::S_IFIFO if fstatfs(stream).is_ok_and(|stat| stat.filesystem_type() == PIPEFS) => {
+                if let Some((uid, gid)) = users.filter(|users| users.is_range()).map(|users| users.outside(user)) {
+                    fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                        .map_err(|errno| Error::Owner { fd, errno })?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a standard stream.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// It is a directory.
+    #[error(
+        "file descriptor {0} is a directory of the host: the program could walk out of the container through it. Redirect it from a file, or from /dev/null"
+    )]
+    Directory(i32),
+    /// The pipe could not be given away.
+    #[error(
+        "cannot give the pipe at file descriptor {fd} to the container's user: {}. That needs CAP_CHOWN",
+        why(errno)
+    )]
+    Owner {
+        /// Which stream.
+        fd: i32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}

@@ -1,0 +1,160 @@
+//! User ids: who the container's root is on the host.
+//!
+//! A user namespace has a map from ids inside to ids outside (user_namespaces(7)). Inside, the set-up has every
+//! capability over what belongs to the namespace; outside it is an ordinary id that owns nothing.
+//!
+//! - **Root** may write any map. Mapping 0 to 0 would be the mistake: a process that got out would be the host's root,
+//!   and even inside it owns every file of /proc/sys by its id alone. So a container's 65536 ids become a range that
+//!   nobody on the host uses.
+//! - **An ordinary user** may map exactly one id: his own (more would need /etc/subuid and a setuid helper). It appears
+//!   inside as 0, or as the id of `--user`.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, getegid, geteuid};
+use thiserror::Error;
+
+use crate::errno::{of, why};
+
+/// How many ids a container has: 0 to 65535, of which 65534 is `nobody`.
+pub const IDS_PER_CONTAINER: u32 = 1 << 16;
+
+/// Where the ids of containers begin and end. The range is the one systemd reserves for containers
+/// (systemd's document "Users, Groups, UIDs and GIDs"), so that no well-kept distribution gives these ids to anybody.
+const CONTAINER_RANGES: std::ops::Range<u32> = 0x0008_0000..0x6fff_0000;
+
+/// Whom the program runs as, as ids inside the container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// One line of a `uid_map` or `gid_map`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct IdMap {
+    inside: u32,
+    outside: u32,
+    count: u32,
+}
+
+/// The maps of one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserMap {
+    uids: IdMap,
+    gids: IdMap,
+    whole_range: bool,
+}
+
+impl UserMap {
+    /// The map this process may write for a container whose program runs as `user`.
+    pub fn choose(user: User) -> Result<UserMap, Error> {
+        let (uid, gid) = (geteuid(), getegid());
+        if uid.is_root() {
+            if user.uid >= IDS_PER_CONTAINER || user.gid >= IDS_PER_CONTAINER {
+                return Err(Error::OutOfRange(user.uid, user.gid));
+            }
+            return Ok(UserMap::range_for(Pid::this()));
+        }
+        let one = |inside, outside| IdMap {
+            inside,
+            outside,
+            count: 1,
+        };
+        Ok(UserMap {
+            uids: one(user.uid, uid.as_raw()),
+            gids: one(user.gid, gid.as_raw()),
+            whole_range: false,
+        })
+    }
+
+    /// A range of its own for the container of this launcher, so that two containers do not meet in the host's
+    /// per-user limits. Nothing is stored under these ids, so a range is free again when its launcher has ended.
+    fn range_for(launcher: Pid) -> UserMap {
+        let ranges = CONTAINER_RANGES.len() as u32 / IDS_PER_CONTAINER;
+        let ids = IdMap {
+            inside: 0,
+            outside: CONTAINER_RANGES.start + (launcher.as_raw() as u32 % ranges) * IDS_PER_CONTAINER,
+            count: IDS_PER_CONTAINER,
+        };
+        UserMap {
+            uids: ids,
+            gids: ids,
+            whole_range: true,
+        }
+    }
+
+    /// Whether ids other than the launcher's own are mapped: only then can the program change between ids, and only
+    /// then does a file of the host's root need its owner shifted to appear as the container's root.
+    pub fn is_range(&self) -> bool {
+        self.whole_range
+    }
+
+    /// The host's ids of `user`, who has been checked to be in the map.
+    pub fn outside(&self, user: User) -> (u32, u32) {
+        let outside = |map: IdMap, id: u32| map.outside + (id - map.inside);
+        (outside(self.uids, user.uid), outside(self.gids, user.gid))
+    }
+
+    /// Gives the user namespace of process `pid` this map. A map can be written once only.
+    pub fn write(&self, pid: Pid) -> Result<(), Error> {
+        let file = |name: &str, text: String| {
+            let path = format!("/proc/{pid}/{name}");
+            fs::write(&path, &text).map_err(|error| Error::Write {
+                path,
+                text,
+                errno: of(&error),
+            })
+        };
+        let line = |map: IdMap| format!("{} {} {}", map.inside, map.outside, map.count);
+        if !self.whole_range {
+            // Without this an ordinary user could drop a group that a file's permissions are set against
+            // (CVE-2014-8989), so the kernel wants it said before it takes his gid map.
+            file("setgroups", "deny".into())?;
+        }
+        file("uid_map", line(self.uids))?;
+        file("gid_map", line(self.gids))
+    }
+}
+
+/// Why the users could not be mapped.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The container has no such ids.
+    #[error("--user {0}:{1} is beyond the container's ids, which are 0 to 65535")]
+    OutOfRange(u32, u32),
+    /// The kernel refused the map.
+    #[error(
+        "cannot write {text:?} to {path}: {}. Mapping a range needs CAP_SETUID and CAP_SETGID here, and the range must be mapped in this user namespace too: inside another container, run as an ordinary user or with --without user",
+        why(errno)
+    )]
+    Write {
+        /// The map's file.
+        path: String,
+        /// What was to be written.
+        text: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_apart_and_inside_the_reserve() {
+        let one = UserMap::range_for(Pid::from_raw(1000)).uids;
+        let next = UserMap::range_for(Pid::from_raw(1001)).uids;
+        assert_eq!(one.outside + one.count, next.outside);
+        for pid in [1, 28_000, 32_768, 4_194_304] {
+            let map = UserMap::range_for(Pid::from_raw(pid)).uids;
+            assert!(CONTAINER_RANGES.contains(&map.outside));
+            assert!(CONTAINER_RANGES.contains(&(map.outside + map.count - 1)));
+            assert_eq!(map.outside % IDS_PER_CONTAINER, 0);
+        }
+    }
+}

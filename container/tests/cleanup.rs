@@ -1,0 +1,256 @@
+//! Nothing of a run stays behind, whatever ended it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{children, until};
+use tempfile::TempDir;
+
+/// A launcher file of this test's own, by which its processes are known among everybody else's.
+struct Watched {
+    directory: TempDir,
+}
+
+impl Watched {
+    fn new() -> Watched {
+        let directory = common::open_directory();
+        common::copy(common::LAUNCHER, &directory.path().join("container"));
+        Watched { directory }
+    }
+
+    fn launcher(&self) -> PathBuf {
+        self.directory.path().join("container")
+    }
+
+    fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(self.launcher());
+        command.arg("run").args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Launchers, first processes and keepers that are alive, and programs with `marker` among their arguments.
+    fn processes(&self, marker: &str) -> Vec<u32> {
+        let alive = |pid: &u32| {
+            let is_ours = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == self.launcher());
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is_ours
+                || arguments
+                    .split(|&byte| byte == 0)
+                    .any(|argument| argument == marker.as_bytes())
+        };
+        let names = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        names.filter(alive).collect()
+    }
+}
+
+/// Directories of containers' cgroups that one of these launchers made, in every hierarchy.
+fn cgroups_of(launchers: &BTreeSet<u32>) -> Vec<PathBuf> {
+    fn walk(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for entry in entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        {
+            found.push(entry.path());
+            if depth > 0 {
+                walk(&entry.path(), depth - 1, found);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(Path::new("/sys/fs/cgroup"), 6, &mut all);
+    let made_by = |path: &PathBuf| {
+        path.file_name()?
+            .to_str()?
+            .strip_prefix("container-")?
+            .split('-')
+            .next()?
+            .parse()
+            .ok()
+    };
+    all.into_iter()
+        .filter(|path| made_by(path).is_some_and(|pid| launchers.contains(&pid)))
+        .collect()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+fn limits() -> &'static [&'static str] {
+    if common::is_root() {
+        &["--memory", "64M", "--pids", "30", "--cpus", "1"]
+    } else {
+        &[]
+    }
+}
+
+#[test]
+fn after_two_hundred_runs_nothing_is_left() {
+    let _ = image_or_skip!();
+    let watched = Watched::new();
+    let (before, mut launchers) = (mounts(), BTreeSet::new());
+    for number in 0..200 {
+        let options = if number % 4 == 0 { limits() } else { &[] };
+        let mut child = watched
+            .run(options.iter().copied().chain(["workload", "exit", "3"]))
+            .spawn()
+            .unwrap();
+        launchers.insert(child.id());
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+    }
+    assert_eq!(watched.processes("no marker"), [0; 0]);
+    assert_eq!(cgroups_of(&launchers), Vec::<PathBuf>::new());
+    assert_eq!(mounts(), before);
+}
+
+fn killed_launcher_leaves_nothing(options: &[&str], group: bool, marker: &str, script: &str) {
+    let image = match common::image() {
+        Ok(image) => image.to_str().unwrap(),
+        Err(reason) => crate::skip!("{reason}"),
+    };
+    let watched = Watched::new();
+    let before = mounts();
+    let arguments = options
+        .iter()
+        .copied()
+        .chain(["--rootfs", image, "--", "sh", "-c", script]);
+    let mut child = watched
+        .run(arguments)
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let launchers = BTreeSet::from([child.id()]);
+    assert_eq!(cgroups_of(&launchers).is_empty(), !options.contains(&"--pids"));
+    assert!(
+        watched.processes(marker).len() >= 3,
+        "launcher, first process and program"
+    );
+    let target = if group { -(child.id() as i32) } else { child.id() as i32 };
+    // SAFETY: the child has not been waited for, so neither its id nor its group's can be anybody else's.
+    assert_eq!(unsafe { libc::kill(target, libc::SIGKILL) }, 0);
+    child.wait().unwrap();
+    until("processes to end", || {
+        watched.processes(marker).is_empty().then_some(())
+    });
+    until("cgroups to go", || cgroups_of(&launchers).is_empty().then_some(()));
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn a_killed_launcher_takes_the_container_along() {
+    killed_launcher_leaves_nothing(&[], false, "40001", "sleep 40001 & echo ready; sleep 40001");
+}
+
+#[test]
+fn a_killed_launcher_takes_the_cgroups_along() {
+    root_or_skip!();
+    let options = ["--memory", "64M", "--pids", "30", "--cpus", "1"];
+    killed_launcher_leaves_nothing(&options, false, "40002", "sleep 40002 & echo ready; sleep 40002");
+}
+
+#[test]
+fn so_does_a_killed_process_group() {
+    root_or_skip!();
+    let script = "setsid sleep 40003 & echo ready; sleep 40003";
+    killed_launcher_leaves_nothing(&["--pids", "30"], true, "40003", script);
+}
+
+#[test]
+fn and_one_without_a_pid_namespace() {
+    let script = "setsid sh -c 'sleep 40004 & sleep 40004' & echo ready; sleep 40004";
+    killed_launcher_leaves_nothing(&["--without", "pid"], false, "40004", script);
+}
+
+#[test]
+fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
+    let _ = image_or_skip!();
+    let watched = Watched::new();
+    let (before, mut launchers) = (mounts(), BTreeSet::new());
+    for number in 0..100 {
+        let options = if number % 2 == 0 {
+            limits()
+        } else {
+            &["--without", "pid"]
+        };
+        let mut child = watched
+            .run(options.iter().copied().chain(["workload", "idle"]))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        launchers.insert(child.id());
+        std::thread::sleep(Duration::from_micros(number * 100));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    until("processes to end", || {
+        watched.processes("idle-of-nobody").is_empty().then_some(())
+    });
+    until("cgroups to go", || cgroups_of(&launchers).is_empty().then_some(()));
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn a_killed_first_process_ends_the_run() {
+    let image = image_or_skip!();
+    let watched = Watched::new();
+    let image = image.to_str().unwrap();
+    let arguments = limits()
+        .iter()
+        .copied()
+        .chain(["--rootfs", image, "--", "sleep", "40005"]);
+    let mut child = watched.run(arguments).spawn().unwrap();
+    let program_runs = || {
+        children(child.id()).into_iter().find(|&first| {
+            children(first)
+                .iter()
+                .any(|&pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"40005\0")))
+        })
+    };
+    let first = until("the program to run", program_runs);
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::kill(first as i32, libc::SIGKILL) }, 0);
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(watched.processes("40005"), [0; 0]);
+    assert_eq!(cgroups_of(&BTreeSet::from([child.id()])), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_run_that_fails_leaves_nothing_either() {
+    let _ = image_or_skip!();
+    let watched = Watched::new();
+    let before = mounts();
+    let mut launchers = BTreeSet::new();
+    for bad in [
+        &["--workdir", "/nowhere", "workload", "hello"][..],
+        &["no-such-program"],
+    ] {
+        let mut child = watched
+            .run(limits().iter().chain(bad).copied())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        launchers.insert(child.id());
+        assert!(child.wait().unwrap().code() >= Some(125));
+    }
+    assert_eq!(watched.processes("no marker"), [0; 0]);
+    assert_eq!(cgroups_of(&launchers), Vec::<PathBuf>::new());
+    assert_eq!(mounts(), before);
+}

@@ -1,0 +1,220 @@
+//! What the tests share: the launcher under test, an image to run in it, and reasons to skip.
+
+#![allow(dead_code, reason = "every test program uses a part of this")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The launcher as cargo built it.
+pub const LAUNCHER: &str = env!("CARGO_BIN_EXE_container");
+
+/// Ends a wait that would never end. No assertion is about time: a loaded machine only takes longer.
+pub const LONG: Duration = Duration::from_secs(120);
+
+/// Says aloud that a test did not run.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)*) => {{
+        eprintln!("skipped: {}", format_args!($($reason)*));
+        return;
+    }};
+}
+
+/// An image with busybox in it, or return from the test.
+#[macro_export]
+macro_rules! image_or_skip {
+    () => {
+        match $crate::common::image() {
+            Ok(image) => image,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
+}
+
+/// Returns from the test unless it runs as root.
+#[macro_export]
+macro_rules! root_or_skip {
+    () => {
+        if !$crate::common::is_root() {
+            $crate::skip!("needs root");
+        }
+    };
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// `container run ARGUMENTS`, to be started.
+pub fn container<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(LAUNCHER);
+    command.arg("run").args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// `container run OPTIONS --rootfs IMAGE -- sh -c SCRIPT`, run to its end.
+pub fn shell(image: &Path, options: &[&str], script: &str) -> Output {
+    container(options)
+        .arg("--rootfs")
+        .arg(image)
+        .args(["--", "sh", "-c", script])
+        .output()
+        .unwrap()
+}
+
+/// Standard output as text, when the status is 0.
+pub fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
+}
+
+/// The launcher's own message, when it exits with `status`.
+pub fn message(output: &Output, status: i32) -> String {
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A directory everybody may enter, below the usual place for temporary files.
+pub fn open_directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// Copies a program by a process of its own: written by this one, the copy could be open for writing in a child that
+/// another test is just starting, and then nobody may execute it (ETXTBSY).
+pub fn copy(from: &str, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
+/// An image with busybox, its applets, a few directories, and this very test program as `/bin/probe`.
+pub fn image() -> Result<&'static Path, String> {
+    static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    IMAGE.get_or_init(make_image).as_deref().map_err(Clone::clone)
+}
+
+fn make_image() -> Result<PathBuf, String> {
+    if let Ok(output) = container(["workload", "hello"]).output()
+        && !output.status.success()
+    {
+        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if why.contains("cannot create the container's namespaces") {
+            return Err(why);
+        }
+    }
+    let busybox = ["/usr/bin/busybox", "/bin/busybox"]
+        .into_iter()
+        .map(Path::new)
+        .find(|path| path.exists());
+    let busybox = busybox.ok_or("needs busybox (Debian: apt install busybox-static)")?;
+    // One directory for all test programs of a build; what is in it never changes.
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&root);
+    for directory in ["bin", "lib", "etc", "tmp", "secret"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    fs::set_permissions(root.join("bin/busybox"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(root.join("secret"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::write(root.join("etc/motd"), "from the image\n").unwrap();
+    fs::write(root.join("secret/key"), "only for root\n").unwrap();
+    fs::write(root.join("bin/not-a-program"), "neither ELF nor script\n").unwrap();
+    fs::set_permissions(root.join("bin/not-a-program"), fs::Permissions::from_mode(0o644)).unwrap();
+    let applets = Command::new(root.join("bin/busybox")).arg("--list").output().unwrap();
+    for applet in String::from_utf8(applets.stdout)
+        .unwrap()
+        .lines()
+        .filter(|name| *name != "busybox")
+    {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    if Command::new(root.join("bin/busybox"))
+        .arg("true")
+        .env_clear()
+        .status()
+        .is_err()
+    {
+        return Err("needs a busybox that runs".into());
+    }
+    if shell(&root, &[], "true").status.code() == Some(126) {
+        return Err("needs a static busybox (Debian: apt install busybox-static)".into());
+    }
+    add_probe(&root);
+    clean_up_at_exit(&root);
+    Ok(root)
+}
+
+/// Copies this test program and the libraries it is mapped with, so that the tests can make system calls no shell has.
+fn add_probe(root: &Path) {
+    fs::copy("/proc/self/exe", root.join("bin/probe")).unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    for path in maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .filter(|path| path.contains(".so"))
+    {
+        let name = Path::new(path).file_name().unwrap();
+        let copy = if name.to_str().unwrap().starts_with("ld-") {
+            "loader".as_ref()
+        } else {
+            name
+        };
+        fs::copy(path, root.join("lib").join(copy)).unwrap();
+    }
+}
+
+/// Runs the ignored test `name` of this test program inside a container; its output lines that start with `probe:`.
+pub fn probe(image: &Path, options: &[&str], name: &str) -> Vec<String> {
+    let output = container(options)
+        .args(["--env", "RUST_BACKTRACE=0", "--rootfs"])
+        .arg(image)
+        .args(["--", "/lib/loader", "--library-path", "/lib", "/bin/probe"])
+        .args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"])
+        .output()
+        .unwrap();
+    let text = text(&output);
+    // The test runner prints its own words on the line in front.
+    text.lines()
+        .filter_map(|line| Some(line.split_once("probe: ")?.1.to_owned()))
+        .collect()
+}
+
+fn clean_up_at_exit(root: &Path) {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    extern "C" fn remove() {
+        if let Some(root) = ROOT.get() {
+            let _ = fs::remove_dir_all(root);
+        }
+    }
+    ROOT.get_or_init(|| root.to_owned());
+    // SAFETY: the function is one of ours and takes nothing.
+    unsafe { libc::atexit(remove) };
+}
+
+/// Waits until `condition` gives something.
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < LONG, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Children of a process, in the order of their creation.
+pub fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
