@@ -57,7 +57,7 @@ fn no_path_of_the_host_is_left_in_view() {
     assert_eq!(points.iter().filter(|point| **point == "/").count(), 1, "{mounts}");
     let here = fs::canonicalize(".").unwrap();
     let look = format!(
-        "ls {} /proc/1/root /proc/1/cwd; cd /; cd ../../..; ls -d tmp home usr 2>/dev/null",
+        "ls -d {}/. /proc/1/root/. /proc/1/cwd/.; cd /; cd ../../..; ls -d tmp home usr 2>/dev/null",
         here.display()
     );
     let output = shell(image, &[], &look);

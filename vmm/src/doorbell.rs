@@ -279,7 +279,7 @@ mod tests {
         serve(&memory, AT, |_| {}).unwrap();
         assert_eq!(
             memory.read_obj::<[u8; 10]>(GuestAddress(0x20_0000)).unwrap(),
-            *b"\0\0\0\0\056789"
+            *b"\x00\x00\x00\x00\x0056789"
         );
     }
 

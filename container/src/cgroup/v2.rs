@@ -69,3 +69,62 @@ fn passes_on(directory: &Path, names: &[&str]) -> bool {
 fn may_make_children(directory: &Path) -> bool {
     nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::hierarchy;
+
+    /// A tree of plain files with the names and contents of control files: enough to choose a place by.
+    #[test]
+    fn the_nearest_cgroup_that_passes_the_controllers_on_is_chosen() {
+        let root = tempfile::tempdir().unwrap();
+        let mount = root.path().to_str().unwrap();
+        let session = root.path().join("user/session");
+        fs::create_dir_all(&session).unwrap();
+        // A cgroup with processes refuses to enable controllers; here the file to do it with is not even there.
+        fs::write(session.join("cgroup.controllers"), "memory pids\n").unwrap();
+        fs::write(root.path().join("user/cgroup.subtree_control"), "memory pids\n").unwrap();
+        fs::write(root.path().join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        let mounts = format!("31 23 0:28 / {mount} rw - cgroup2 cgroup2 rw\n");
+        let hierarchy = hierarchy::parse("0::/user/session\n", &mounts).remove(0);
+        let place = |wanted: &[(Controller, u64)]| group(&hierarchy, "c", wanted).map(|group| group.directory);
+        assert_eq!(
+            place(&[(Controller::Memory, 1 << 20)]).unwrap(),
+            root.path().join("user/c")
+        );
+        assert_eq!(
+            place(&[(Controller::Cpu, 500), (Controller::Pids, 9)]).unwrap(),
+            root.path().join("c")
+        );
+        fs::write(root.path().join("cgroup.subtree_control"), "memory\n").unwrap();
+        assert!(matches!(
+            place(&[(Controller::Cpu, 500)]),
+            Err(Error::NotDelegated { .. })
+        ));
+    }
+
+    #[test]
+    fn settings_have_the_units_of_the_control_files() {
+        let mounts = "31 23 0:28 / / rw - cgroup2 cgroup2 rw\n";
+        let mut hierarchy = hierarchy::parse("0::/\n", mounts).remove(0);
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        hierarchy.mount_point = root.path().to_owned();
+        hierarchy.own = root.path().to_owned();
+        let made = group(&hierarchy, "c", &[(Controller::Cpu, 1500), (Controller::Memory, 65536)]).unwrap();
+        let values: Vec<_> = made
+            .settings
+            .iter()
+            .map(|setting| (setting.file, setting.value.as_str()))
+            .collect();
+        assert_eq!(
+            values,
+            [
+                ("cpu.max", "150000 100000"),
+                ("memory.max", "65536"),
+                ("memory.swap.max", "0")
+            ]
+        );
+    }
+}

@@ -281,7 +281,7 @@ impl AddressSpace {
             let table = self.table(frames, address).ok_or(Fault::OutOfMemory)?;
             let index = tables::index(address, 0);
             let count = (512 - index as u64).min((end - address) / PAGE);
-            let mut entry = region.source + (address - region.start) | flags;
+            let mut entry = (region.source + (address - region.start)) | flags;
             for place in &mut table[index..index + count as usize] {
                 *place = entry;
                 entry += PAGE;

@@ -213,7 +213,10 @@ mod tests {
         let file = sample();
         let program = Program::new(&file).unwrap();
         let mut seen = vec![];
-        program.segments(|segment| Ok(seen.push(segment))).unwrap();
+        program.segments(|segment| {
+            let _: () = seen.push(segment);
+            Ok(())
+        }).unwrap();
         assert_eq!(seen.len(), 2);
         assert_eq!((program.entry, program.relocatable), (0x40_1000, false));
         assert_eq!(program.headers_in(&seen[0]), Some(0x40_0040));

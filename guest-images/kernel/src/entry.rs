@@ -30,7 +30,7 @@ pub struct Frame {
 
 impl Frame {
     /// The exception came from the program, not from the kernel.
-    pub fn from_program(&self) -> bool {
+    pub fn is_from_program(&self) -> bool {
         self.cs & 3 == 3
     }
 }

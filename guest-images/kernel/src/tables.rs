@@ -81,7 +81,7 @@ pub const GDT_REGISTER: u64 = BASE + offset_of!(Tables, gdt_register) as u64;
 pub const IDT_REGISTER: u64 = BASE + offset_of!(Tables, idt_register) as u64;
 
 const fn table(offset: usize) -> u64 {
-    KERNEL_PHYSICAL + offset as u64 | PRESENT | WRITABLE
+    (KERNEL_PHYSICAL + offset as u64) | PRESENT | WRITABLE
 }
 
 /// The stacks lie in the data window's last pages; each grows down to the one below.
@@ -108,7 +108,7 @@ pub static TABLES: Lone<Tables> = Lone::new(Tables {
         let mut t = [0; ENTRIES];
         let mut i = 0;
         while i < ENTRIES {
-            t[i] = i as u64 * LARGE_PAGE | PRESENT | WRITABLE | LARGE;
+            t[i] = (i as u64 * LARGE_PAGE) | PRESENT | WRITABLE | LARGE;
             i += 1;
         }
         t
@@ -136,7 +136,7 @@ pub static TABLES: Lone<Tables> = Lone::new(Tables {
             } else {
                 PRESENT | NO_EXECUTE
             };
-            t[first + i] = KERNEL_PHYSICAL + i as u64 * PAGE | flags;
+            t[first + i] = (KERNEL_PHYSICAL + i as u64 * PAGE) | flags;
             i += 1;
         }
         t
@@ -213,7 +213,7 @@ pub fn extend_direct_map(end: u64, mut new_page: impl FnMut() -> Option<u64>) {
         let Some(page) = new_page() else { return };
         let directory = (DIRECT_MAP + page) as *mut u64;
         for i in 0..ENTRIES as u64 {
-            let entry = gigabyte << 30 | i * LARGE_PAGE | PRESENT | WRITABLE | LARGE;
+            let entry = (gigabyte << 30) | (i * LARGE_PAGE) | PRESENT | WRITABLE | LARGE;
             // SAFETY: a fresh page of the first GiB, which is in the direct map; nobody else knows it.
             unsafe { directory.add(i as usize).write(entry) };
         }

@@ -24,7 +24,7 @@ const SIGSEGV: u8 = 11;
 /// Called for every exception. Returns when the program may go on.
 pub extern "C" fn exception(frame: &Frame) {
     let address = if frame.vector == PAGE_FAULT { cr2() } else { frame.rip };
-    if !frame.from_program() {
+    if !frame.is_from_program() {
         panic!(
             "exception {} (error {:#x}) at rip {:#x}, address {address:#x}",
             frame.vector, frame.error, frame.rip
