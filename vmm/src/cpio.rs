@@ -121,14 +121,19 @@ impl Archive {
     }
 }
 
-/// Packs a directory tree, in sorted order, so that equal trees make equal archives.
+/// Packs a directory tree, in sorted order, so that equal trees make equal archives. What is mounted in it stays out:
+/// /proc and the like are views of this kernel, not files.
 pub fn pack_directory(root: &Path) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
-    pack_into(&mut archive, root, Path::new(""))?;
+    let metadata = fs::metadata(root).map_err(|source| Error::Read {
+        path: root.into(),
+        source,
+    })?;
+    pack_into(&mut archive, root, Path::new(""), metadata.dev())?;
     Ok(archive.finish())
 }
 
-fn pack_into(archive: &mut Archive, root: &Path, below: &Path) -> Result<(), Error> {
+fn pack_into(archive: &mut Archive, root: &Path, below: &Path, file_system: u64) -> Result<(), Error> {
     let directory = root.join(below);
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -161,8 +166,8 @@ fn pack_into(archive: &mut Archive, root: &Path, below: &Path) -> Result<(), Err
             Vec::new()
         };
         archive.add(inside.as_os_str().as_bytes(), metadata.mode(), metadata.rdev(), &data)?;
-        if kind.is_dir() {
-            pack_into(archive, root, &inside)?;
+        if kind.is_dir() && metadata.dev() == file_system {
+            pack_into(archive, root, &inside, file_system)?;
         }
     }
     Ok(())

@@ -71,6 +71,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(error) => return usage(&error),
     };
+    if let Some(fd) = run.marks_fd.filter(|&fd| !is_open(fd)) {
+        eprintln!(
+            "vmm: --marks-fd {fd} is not an open file descriptor. In a shell: vmm run --marks-fd 3 ... 3>marks.jsonl"
+        );
+        return ExitCode::from(status::LAUNCHER_FAILED);
+    }
     let marks = Marks::new(run.marks_fd, "vmm");
     marks.mark_at(Phase::ProcessStart, started);
     let mut words = run.program.into_iter();
@@ -97,6 +103,11 @@ fn main() -> ExitCode {
             ExitCode::from(error.status())
         }
     }
+}
+
+fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes a number and changes nothing.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
 /// Help goes to standard output with status 0; wrong usage to standard error with the launcher's own status.
