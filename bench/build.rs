@@ -6,13 +6,10 @@ use std::process::Command;
 use guest_builder::{Binary, Error, STATIC_LINUX};
 
 fn main() {
-    if let Err(error) = build() {
-        guest_builder::fail(&error);
-    }
+    guest_builder::run(build);
 }
 
 fn build() -> Result<(), Error> {
-    guest_builder::require_x86_64_linux()?;
     guest_builder::rerun_if_changed([
         "build.rs",
         "src",

@@ -37,8 +37,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Refuses, in one sentence, to build for anything but x86-64 Linux. For build scripts.
-pub fn require_x86_64_linux() -> Result<(), Error> {
+/// Refuses, in one sentence, to build for anything but x86-64 Linux.
+fn require_x86_64_linux() -> Result<(), Error> {
     let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     if os == "linux" && arch == "x86_64" {
@@ -49,12 +49,15 @@ pub fn require_x86_64_linux() -> Result<(), Error> {
     )))
 }
 
-/// Ends a build script with `error` as cargo's error message, not as a backtrace.
-pub fn fail(error: &Error) -> ! {
-    for line in error.to_string().lines() {
-        println!("cargo::error={line}");
+/// What a build script's `main` does: refuses any host but x86-64 Linux, builds, and ends with cargo's own error message
+/// when that fails, not with a backtrace.
+pub fn run(build: impl FnOnce() -> Result<(), Error>) {
+    if let Err(error) = require_x86_64_linux().and_then(|()| build()) {
+        for line in error.to_string().lines() {
+            println!("cargo::error={line}");
+        }
+        std::process::exit(1)
     }
-    std::process::exit(1)
 }
 
 /// A binary to build.
