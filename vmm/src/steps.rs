@@ -1,8 +1,9 @@
 //! Counting the guest's instructions, one by one, by making KVM stop after each.
 //!
-//! Slow, exact and the same every time: a clock says how long the guest kernel took on this machine today, a count says
-//! how much it did. On hardware with VT-x or AMD-V every instruction stops; a KVM that runs user mode by itself may stop
-//! after kernel instructions only.
+//! A clock says how long the guest kernel took on this machine today; a count says how much it did, and says the same
+//! every time. It is slow, and complete only where KVM interprets the guest's kernel: on VT-x and AMD-V the processor
+//! clears its trap flag whenever it enters the kernel, so what the kernel does inside a system call or a page fault
+//! passes uncounted. The way from the first instruction into the program is counted on both.
 
 use std::ops::Range;
 
@@ -28,15 +29,21 @@ pub struct Steps {
 impl Steps {
     /// Switches single-stepping on.
     pub fn start(vcpu: &VcpuFd, kernel_image: Range<u64>) -> Result<Steps, kvm_ioctls::Error> {
-        vcpu.set_guest_debug(&kvm_guest_debug {
-            control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
-            ..Default::default()
-        })?;
+        Steps::arm(vcpu)?;
         Ok(Steps {
             kernel_image,
             kernel: 0,
             user: 0,
             kernel_until_output: None,
+        })
+    }
+
+    /// Makes the next instruction stop. Needed before each: where KVM itself carries an instruction out (`mov cr`, a page
+    /// fault's device access), it writes the flags back without the trap flag it had set.
+    pub fn arm(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+        vcpu.set_guest_debug(&kvm_guest_debug {
+            control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+            ..Default::default()
         })
     }
 
@@ -66,7 +73,10 @@ impl std::fmt::Display for Steps {
                 f,
                 "; this KVM runs user mode without stopping, so the program's are not counted"
             ),
-            user => write!(f, "; {user} of the program"),
+            user => write!(
+                f,
+                "; {user} of the program. On this KVM the kernel's work inside system calls and page faults is not among them: entering it clears the trap flag"
+            ),
         }
     }
 }

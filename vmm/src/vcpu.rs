@@ -62,6 +62,9 @@ const NOTHING_THERE: u8 = 0xff;
 /// Runs the guest until it ends, counting its instructions if `steps` are wanted.
 pub fn run(vcpu: &mut VcpuFd, ports: &mut Ports<'_>, steps: &mut Option<Steps>) -> Result<End, Error> {
     loop {
+        if steps.is_some() {
+            Steps::arm(vcpu).map_err(Error::Run)?;
+        }
         match vcpu.run() {
             Ok(VcpuExit::IoOut(port, data)) => match ports.write(port, data)? {
                 Outcome::Continue => steps.iter_mut().filter(|_| ports.spoke()).for_each(Steps::output),

@@ -18,8 +18,9 @@ const API_VERSION: i32 = 12;
 const INTERPRETED: f64 = 10.0;
 
 mod request {
-    // KVMIO, number 0 (include/uapi/linux/kvm.h).
-    nix::ioctl_none!(kvm_get_api_version, 0xAE, 0x00);
+    // KVMIO, number 0 (include/uapi/linux/kvm.h). KVM refuses it with EINVAL unless its unused argument is 0, so that
+    // must be passed.
+    nix::ioctl_write_int_bad!(kvm_get_api_version, nix::request_code_none!(0xAE, 0x00));
 }
 
 /// Everything about KVM.
@@ -117,8 +118,8 @@ fn device() -> Finding {
             });
         }
     };
-    // SAFETY: the descriptor is open; the request takes no argument and writes no memory.
-    match unsafe { request::kvm_get_api_version(device.as_raw_fd()) } {
+    // SAFETY: the descriptor is open; the request takes a plain number and writes no memory.
+    match unsafe { request::kvm_get_api_version(device.as_raw_fd(), 0) } {
         Ok(API_VERSION) => Finding::new(
             name,
             Standing::Good,
