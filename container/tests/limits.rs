@@ -160,3 +160,24 @@ fn the_values_asked_for_are_the_ones_set() {
     assert!(read("cpu", ["cpu.cfs_quota_us", "cpu.max"]).starts_with("150000"));
     end(&mut launcher);
 }
+
+#[test]
+fn what_is_written_has_a_bound_without_limits_too() {
+    let image = image_or_skip!();
+    let full = shell(image, &[], "head -c 65M /dev/zero > /dev/shm/file");
+    assert!(
+        String::from_utf8_lossy(&full.stderr).contains("No space left on device"),
+        "{full:?}"
+    );
+    let root = text(&shell(
+        image,
+        &[],
+        "stat -f -c '%b %S %c' /; grep MemTotal /proc/meminfo",
+    ));
+    let numbers: Vec<u64> = root.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [blocks, block_size, files, memory_kib] = numbers[..] else {
+        panic!("{root}")
+    };
+    assert!(blocks * block_size <= memory_kib * 1024 / 4 && blocks > 0, "{root}");
+    assert_eq!(files, 1 << 18);
+}
