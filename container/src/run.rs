@@ -125,9 +125,11 @@ fn straggler_duty(namespaces: Namespaces, pid: Pid) -> Result<Duty, Error> {
         .into_iter()
         .find(|&kind| namespaces.has(kind))
         .ok_or(namespaces::Error::NothingToRecogniseBy)?;
-    let link = fs::read_link(format!("/proc/{pid}/ns/{}", kind.proc_name()))
-        .map_err(|error| Error::Wait(crate::errno::of(&error)))?;
-    Ok(Duty::EndProcesses(kind, link))
+    let path = format!("/proc/{pid}/ns/{}", kind.proc_name());
+    let failed = |error: std::io::Error| Error::Wait(crate::errno::of(&error));
+    let namespace = fs::File::open(&path).map_err(failed)?;
+    let link = fs::read_link(&path).map_err(failed)?;
+    Ok(Duty::EndProcesses(kind, link, namespace.into()))
 }
 
 /// Waits for the container's first process, passing signals on to it, and returns its status.

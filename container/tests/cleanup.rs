@@ -258,3 +258,21 @@ fn a_run_that_fails_leaves_nothing_either() {
     assert_eq!(cgroups_of(&launchers), Vec::<PathBuf>::new());
     assert_eq!(mounts(), before);
 }
+
+#[test]
+fn cleaning_up_ends_nobody_elses_container() {
+    let _ = image_or_skip!();
+    // Namespaces come and go here, and the kernel gives their numbers to the next.
+    let run = || {
+        for _ in 0..60 {
+            for options in [&["--without", "pid"][..], &[]] {
+                let mut command = common::container(options);
+                assert_eq!(
+                    command.args(["workload", "exit", "0"]).status().unwrap().code(),
+                    Some(0)
+                );
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
+}

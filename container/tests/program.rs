@@ -346,9 +346,9 @@ fn streams_the_program_closes_are_closed_for_its_caller() {
 fn the_keys_of_the_terminal_reach_the_program() {
     let image = image_or_skip!();
     let (mut master, mut terminal) = (-1, -1);
-    let null = std::ptr::null_mut;
+    use std::ptr::{null, null_mut};
     // SAFETY: the kernel's answers go to two integers; without name, settings and size nothing else is touched.
-    let opened = unsafe { libc::openpty(&raw mut master, &raw mut terminal, null(), null(), null()) };
+    let opened = unsafe { libc::openpty(&raw mut master, &raw mut terminal, null_mut(), null(), null()) };
     assert_eq!(opened, 0);
     // SAFETY: openpty just made both descriptors for us.
     let (mut master, terminal) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(terminal)) };
