@@ -54,7 +54,9 @@ const LINKS: [(&str, &str); 5] = [
 const EVERYBODY: Mode = Mode::from_bits_truncate(0o666);
 
 /// Fills /dev in the new root. The working directory is the host's root.
-pub fn populate(namespaces: Namespaces) -> Result<(), Error> {
+///
+/// `many_ids` says whether ids other than the program's own exist in the container.
+pub fn populate(namespaces: Namespaces, many_ids: bool) -> Result<(), Error> {
     mount_point("/dev")?;
     mount_at(
         "tmpfs",
@@ -78,9 +80,29 @@ pub fn populate(namespaces: Namespaces) -> Result<(), Error> {
         mkdir(path, Mode::from_bits_truncate(0o755)).map_err(Error::create(path))?;
     }
     let inert = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount_at("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620", inert)?;
+    mount_at("devpts", "/dev/pts", terminal_options(many_ids), inert)?;
     mount_at("tmpfs", "/dev/shm", "mode=1777,size=64m", inert | MsFlags::MS_NODEV)?;
+    if namespaces.has(Namespace::Ipc) {
+        // Message queues belong to the IPC namespace, and only its owner may mount a view of them. A kernel without
+        // them (CONFIG_POSIX_MQUEUE) has nothing to show.
+        mkdir("/dev/mqueue", Mode::from_bits_truncate(0o755)).map_err(Error::create("/dev/mqueue"))?;
+        match mount_at("mqueue", "/dev/mqueue", "mqueue", inert | MsFlags::MS_NODEV) {
+            Err(mounts::Error::Mount {
+                errno: Errno::ENODEV, ..
+            }) => {}
+            other => other?,
+        }
+    }
     Ok(())
+}
+
+/// A new terminal belongs to group `tty`, so that write(1) may write to it; where there is only one id, to that.
+const fn terminal_options(many_ids: bool) -> &'static str {
+    if many_ids {
+        "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    } else {
+        "newinstance,ptmxmode=0666,mode=0620"
+    }
 }
 
 /// Why /dev is incomplete.

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
-use nix::unistd::{Pid, chdir, sethostname};
+use nix::unistd::{Pid, chdir, getppid, sethostname};
 use protocol::phase::Phase;
 use protocol::status;
 use thiserror::Error;
@@ -28,6 +28,8 @@ pub struct Init<'a> {
     pub config: &'a Config,
     /// Where to join, if limits were asked for.
     pub cgroup: &'a Cgroup,
+    /// The launcher's process id, as the launcher sees it.
+    pub launcher: Pid,
     /// Which signals the program is to find blocked.
     pub mask: SigSet,
     /// The line to the launcher.
@@ -66,7 +68,7 @@ impl Init<'_> {
         if config.namespaces.has(Namespace::Mount) {
             let old_root = rootfs::enter(&config.image, image.as_ref().map(AsFd::as_fd), config.namespaces)?;
             mounts::kernel_views(config.namespaces)?;
-            devices::populate(config.namespaces)?;
+            devices::populate(config.namespaces, self.mapped_range)?;
             marks.mark(Phase::MountsDone);
             old_root.leave()?;
             marks.mark(Phase::PivotDone);
@@ -117,8 +119,11 @@ impl Init<'_> {
         }
         privileges::hide_from_inside()?;
         privileges::die_with_parent()?;
-        // The launcher may have died before the line above took effect.
-        if self.channel.launcher_is_there() {
+        // The launcher may have died before the line above took effect. The channel tells, but for one moment: a keeper
+        // that was just forked holds a copy of the launcher's end. There is one when there is no pid namespace, and
+        // then the parent's id tells; inside a pid namespace that would be 0, dead or alive.
+        let has_parent = self.config.namespaces.has(Namespace::Pid) || getppid() == self.launcher;
+        if has_parent && self.channel.launcher_is_there() {
             Ok(())
         } else {
             Err(Error::LauncherGone)
@@ -133,6 +138,7 @@ fn look_after(program: Pid) -> u8 {
     // Nothing is left to say on any descriptor, and an open one would keep a pipe's reader from seeing its end.
     // SAFETY: takes numbers only. Nothing in this process uses a descriptor from here on.
     unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    signals::block_terminal_stop();
     loop {
         // Children first: the program may have ended before the first wait for a signal.
         while let Some((pid, raw)) = reap_one() {
@@ -140,11 +146,8 @@ fn look_after(program: Pid) -> u8 {
                 return status_of(raw);
             }
         }
-        if let Ok(arrival) = signals::wait()
-            && arrival.number != libc::SIGCHLD
-            && !arrival.from_kernel
-        {
-            signals::send(program, arrival.number);
+        if let Ok(arrival) = signals::wait() {
+            arrival.pass_on(program);
         }
     }
 }

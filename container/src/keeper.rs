@@ -8,8 +8,14 @@
 //! The kernel tells a keeper that its launcher has died by the signal it asked for (PR_SET_PDEATHSIG); the launcher
 //! dismisses it with the same signal. The keeper is in a session of its own, or killing the launcher's process group
 //! would reach it too.
+//!
+//! One thing no keeper survives: being killed itself. Whoever kills every process of the launcher's cgroup (version 2:
+//! `cgroup.kill`) ends launcher, keeper and container together. No process and no mount is left, but the empty
+//! directories `container-PID-TIME` are. systemd removes them with the unit they are in; elsewhere `rmdir` does. The
+//! keeper could move to another cgroup, but would then be accounted where nobody expects it.
 
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,8 +38,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub enum Duty {
     /// Remove these directories of cgroups.
     RemoveDirectories(Vec<PathBuf>),
-    /// Kill every process in this namespace, named by what its link in /proc/PID/ns says.
-    EndProcesses(Namespace, PathBuf),
+    /// Kill every process in this namespace, named by what its link in /proc/PID/ns says. The open file keeps the
+    /// namespace alive: the kernel gives the number in the name away again at once, and the next container that had it
+    /// would be killed for this one.
+    EndProcesses(Namespace, PathBuf, OwnedFd),
 }
 
 /// A keeper, as its launcher knows it. Dropped, it is dismissed as well: an error on the way to the container leaves no
@@ -48,7 +56,7 @@ impl Keeper {
         match unsafe { fork() }.map_err(Error::Fork)? {
             ForkResult::Parent { child } => Ok(Keeper(Some(child))),
             ForkResult::Child => {
-                let done = wait_for_the_end_of(launcher).is_ok() && duty.perform();
+                let done = wait_for_the_end_of(launcher, duty.kept()).is_ok() && duty.perform();
                 // SAFETY: ends this process at once. The launcher's exit handlers are not ours to run.
                 unsafe { libc::_exit(i32::from(!done)) }
             }
@@ -83,10 +91,16 @@ fn dismiss(keeper: Pid) -> Result<(), Error> {
     }
 }
 
-fn wait_for_the_end_of(launcher: Pid) -> Result<(), Errno> {
+fn wait_for_the_end_of(launcher: Pid, kept: Option<u32>) -> Result<(), Errno> {
     // Held open, the launcher's output would not end for its reader when the launcher does.
-    // SAFETY: takes numbers only. This process uses no descriptor it did not open after this.
-    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    let close = |from: u32, to: u32| {
+        // SAFETY: takes numbers only. This process uses no descriptor but the one it keeps and those it opens later.
+        unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }
+    };
+    if let Some(fd) = kept.filter(|&fd| fd > 0) {
+        close(0, fd - 1);
+    }
+    close(kept.map_or(0, |fd| fd + 1), u32::MAX);
     setsid()?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
     // SAFETY: takes numbers only.
@@ -101,6 +115,14 @@ fn wait_for_the_end_of(launcher: Pid) -> Result<(), Errno> {
 }
 
 impl Duty {
+    /// The descriptor it needs.
+    fn kept(&self) -> Option<u32> {
+        match self {
+            Duty::RemoveDirectories(_) => None,
+            Duty::EndProcesses(_, _, namespace) => Some(namespace.as_raw_fd() as u32),
+        }
+    }
+
     /// Does the duty; says whether it is done.
     fn perform(&self) -> bool {
         let attempt = || match self {
@@ -108,7 +130,7 @@ impl Duty {
             Duty::RemoveDirectories(directories) => {
                 directories.iter().filter(|directory| !is_removed(directory)).count() == 0
             }
-            Duty::EndProcesses(namespace, link) => kill_members(*namespace, link) == 0,
+            Duty::EndProcesses(namespace, link, _) => kill_members(*namespace, link) == 0,
         };
         let attempts = PATIENCE.as_millis() / PAUSE.as_millis();
         (0..attempts).any(|_| {

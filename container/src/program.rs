@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, clone};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 use protocol::marks::Marks;
 use protocol::phase::Phase;
 use protocol::status;
@@ -92,7 +92,7 @@ impl Program {
             .map_err(|error| Error::Memory { errno: of(&error) })
     }
 
-    /// Starts the program and returns its process id as seen here.
+    /// Starts the program and returns its process id as seen here. `tied`: it is to end with this process.
     ///
     /// The new process shares this one's memory until execve, and this one waits until then, as with vfork(2): no page
     /// table is copied, and a failure comes back as a plain value.
@@ -107,10 +107,11 @@ impl Program {
         let arguments = pointers(&self.arguments);
         let environment = pointers(&self.environment);
         let mut stack = vec![0; STACK_BYTES];
+        let tied_to = tied.then(Pid::this);
         let mut outcome: Result<(), Error> = Ok(());
         let run = || {
             // Returns only when something failed.
-            outcome = become_program(executable, &arguments, &environment, user, mask, marks, tied);
+            outcome = become_program(executable, &arguments, &environment, user, mask, marks, tied_to);
             isize::from(status::LAUNCHER_FAILED)
         };
         // SAFETY: the child runs on a stack of its own in memory this process does not touch while CLONE_VFORK keeps
@@ -158,12 +159,17 @@ fn become_program(
     user: User,
     mask: &SigSet,
     marks: Marks,
-    tied: bool,
+    tied_to: Option<Pid>,
 ) -> Result<(), Error> {
     privileges::drop_for_program(user)?;
-    if tied {
+    if let Some(parent) = tied_to {
         privileges::die_with_parent()?;
+        // It may have been killed just before: then nobody is left to run for.
+        if getppid() != parent {
+            return Err(Error::Orphaned);
+        }
     }
+    signals::leave_the_callers_session().map_err(|errno| Error::Session { errno })?;
     close_at_exec_from(3).map_err(|errno| Error::Descriptors { errno })?;
     marks.mark(Phase::PrivilegesDropped);
     // Before signals are as the program wants them: a reader of marks that went away must not end it by SIGPIPE.
@@ -263,6 +269,18 @@ pub enum Error {
         why(errno)
     )]
     Descriptors {
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The first process has been killed meanwhile.
+    #[error("the container's first process ended before the program was started")]
+    Orphaned,
+    /// The program could have signalled its launcher's process group.
+    #[error(
+        "cannot start a session for the program: {}. An outer seccomp filter must not forbid setsid(2)",
+        why(errno)
+    )]
+    Session {
         /// The kernel's answer.
         errno: Errno,
     },

@@ -29,6 +29,13 @@ use crate::namespaces::{Namespace, Namespaces};
 /// namespace the host's /tmp is covered for the moment, and gone after the pivot.
 const BASE: &str = "/tmp";
 
+/// What a run writes is memory that belongs to no process. With `--memory` it is charged to the container, whose
+/// program is killed when it writes too much. Without, the kernel's own bound would be half the machine's memory: an
+/// out-of-memory killer that looks for the largest process would end others first. So a container may fill a quarter of
+/// the memory, and have 262144 files, which take about 1 KiB of kernel memory each (kernel document
+/// `filesystems/tmpfs`). Beyond that a write fails with ENOSPC.
+const BASE_OPTIONS: &str = "mode=755,size=25%,nr_inodes=256k";
+
 /// Where, on the tmpfs, the image is mounted when its ids are shifted.
 const SHIFTED_IMAGE: &str = "/tmp/image";
 
@@ -202,8 +209,14 @@ fn overlay_root(image: &Path, shifted: Option<BorrowedFd<'_>>, namespaces: Names
 
 fn mount_base() -> Result<(), Error> {
     // No devices on it: the ones a container has are bound from the host.
-    mount(Some("tmpfs"), BASE, Some("tmpfs"), MsFlags::MS_NODEV, Some("mode=755"))
-        .map_err(Error::step("mount a tmpfs on", BASE))
+    mount(
+        Some("tmpfs"),
+        BASE,
+        Some("tmpfs"),
+        MsFlags::MS_NODEV,
+        Some(BASE_OPTIONS),
+    )
+    .map_err(Error::step("mount a tmpfs on", BASE))
 }
 
 /// Why there is no root file system.

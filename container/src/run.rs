@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, geteuid};
+use protocol::marks::Marks;
 use protocol::phase::Phase;
 use protocol::status;
 use thiserror::Error;
@@ -30,7 +31,8 @@ use crate::users::{self, UserMap};
 
 /// Runs a container to its end and returns the program's status: its exit code, or 128 + n for signal n.
 ///
-/// The calling process must have a single thread; its signals stay blocked.
+/// The calling process must have a single thread; its signals stay blocked, and its standard input and output are
+/// closed.
 pub fn run(config: &Config) -> Result<u8, Error> {
     let as_root = geteuid().is_root();
     config
@@ -49,6 +51,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         config.marks.mark(Phase::CgroupMade);
     }
     let (launcher_end, container_end) = channel::pair().map_err(Error::Channel)?;
+    let launcher = Pid::this();
     let (pid, pidfd) = match clone3(clone_flags(config.namespaces, &cgroup), cgroup.clone_into())? {
         Side::Launcher { pid, pidfd } => (pid, pidfd),
         Side::Container => {
@@ -57,6 +60,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
             Init {
                 config,
                 cgroup: &cgroup,
+                launcher,
                 mask,
                 channel: container_end,
                 mapped_range,
@@ -92,7 +96,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let _ = launcher_end.go(image.as_ref().map(AsFd::as_fd));
     drop(image);
 
-    let status = wait_for(pid, pidfd.as_fd())?;
+    let status = wait_for(pid, pidfd.as_fd(), config.marks)?;
     stragglers.map_or(Ok(()), Keeper::dismiss)?;
     cgroup.remove()?;
     match launcher_end.failure() {
@@ -121,15 +125,19 @@ fn straggler_duty(namespaces: Namespaces, pid: Pid) -> Result<Duty, Error> {
         .into_iter()
         .find(|&kind| namespaces.has(kind))
         .ok_or(namespaces::Error::NothingToRecogniseBy)?;
-    let link = fs::read_link(format!("/proc/{pid}/ns/{}", kind.proc_name()))
-        .map_err(|error| Error::Wait(crate::errno::of(&error)))?;
-    Ok(Duty::EndProcesses(kind, link))
+    let path = format!("/proc/{pid}/ns/{}", kind.proc_name());
+    let failed = |error: std::io::Error| Error::Wait(crate::errno::of(&error));
+    let namespace = fs::File::open(&path).map_err(failed)?;
+    let link = fs::read_link(&path).map_err(failed)?;
+    Ok(Duty::EndProcesses(kind, link, namespace.into()))
 }
 
 /// Waits for the container's first process, passing signals on to it, and returns its status.
-fn wait_for(pid: Pid, pidfd: BorrowedFd<'_>) -> Result<u8, Error> {
+fn wait_for(pid: Pid, pidfd: BorrowedFd<'_>, marks: Marks) -> Result<u8, Error> {
     let signal_fd =
         SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Error::Signals)?;
+    // After the signal descriptor was made, which would have taken the freed number.
+    streams::let_go(marks);
     loop {
         let mut events = [
             PollFd::new(pidfd, PollFlags::POLLIN),

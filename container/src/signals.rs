@@ -1,5 +1,11 @@
 //! Signals: from whoever sends them to the launcher, through the container's first process, to the program.
 //!
+//! A program must never share a process group with its launcher. `kill(0, ...)` reaches every member of the caller's
+//! group, in whatever pid namespace it is; wherever inside and outside are the same user, a container could end the
+//! shell that started it. So the program leads a session of its own ([`leave_the_callers_session`]). The price is that
+//! the keys of the terminal, which the kernel turns into signals for the group in the foreground, stop at launcher and
+//! first process: the latter passes them on to the program's group, as the kernel would have done ([`Arrival::pass_on`]).
+//!
 //! Both forwarders keep every signal blocked and take them one by one. Blocked, none is lost between two steps and
 //! none can end a forwarder; and a blocked signal is kept even for the first process of a pid namespace, to which the
 //! kernel otherwise delivers only what it has a handler for (pid_namespaces(7)).
@@ -11,7 +17,7 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 
-/// Signals that stop and continue a whole terminal job. They stay as they are, so that Ctrl-Z works.
+/// Signals that stop a whole terminal job. They stay as they are for the launcher, so that Ctrl-Z works.
 const JOB_CONTROL: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
 /// Blocks every signal but those of job control, and returns what was blocked before.
@@ -34,8 +40,38 @@ pub struct Arrival {
     /// Its number; real-time signals have no name.
     pub number: i32,
     /// Whether the kernel itself sent it, as it does for a key on the terminal. Such a signal went to every process of
-    /// the foreground job, the program included, and must not be sent to it twice.
+    /// the foreground job: to the launcher and to the first process, which needs no second one from the launcher.
     pub from_kernel: bool,
+}
+
+impl Arrival {
+    /// Sends the signal on from the first process to `program`: what somebody sent to it alone, what came from the
+    /// terminal to its whole group.
+    pub fn pass_on(self, program: Pid) {
+        let group = Pid::from_raw(-program.as_raw());
+        match self.number {
+            libc::SIGCHLD => {}
+            // The default action of SIGTSTP is void in a session nobody outside of it can continue; SIGSTOP's is not.
+            libc::SIGTSTP => send(group, libc::SIGSTOP),
+            libc::SIGCONT => send(group, libc::SIGCONT),
+            number if self.from_kernel => send(group, number),
+            number => send(program, number),
+        }
+    }
+}
+
+/// Blocks Ctrl-Z's signal too, for the first process: it has to pass it on. The launcher just stops, as its shell
+/// expects.
+pub fn block_terminal_stop() {
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTSTP);
+    // Fails for an unknown `how` only.
+    let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop), None);
+}
+
+/// Makes this process the leader of a session and a process group of its own, without a controlling terminal.
+pub fn leave_the_callers_session() -> Result<(), Errno> {
+    nix::unistd::setsid().map(drop)
 }
 
 /// Waits for the next blocked signal.

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, fchown};
+use protocol::marks::Marks;
 use thiserror::Error;
 
 use crate::errno::why;
@@ -38,6 +39,18 @@ pub fn prepare(users: Option<&UserMap>, user: User) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Closes the launcher's standard input and output: from here on they are the program's alone. When it closes its
+/// output, a reader sees the end; when nobody reads its input any more, a writer hears of it. Standard error stays open,
+/// since a launcher that fails must be able to say so.
+///
+/// They stay open too when marks are asked for: `marks` may go to one of them, and the last is written at the very end.
+pub fn let_go(marks: Marks) {
+    if !marks.wanted() {
+        // SAFETY: takes numbers only. The launcher neither reads nor prints from here on.
+        unsafe { libc::syscall(libc::SYS_close_range, 0, 1, 0) };
+    }
 }
 
 /// What is wrong with a standard stream.

@@ -34,18 +34,19 @@ impl Watched {
     fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(self.launcher());
         command.arg("run").args(arguments).stdin(Stdio::null());
+        common::end_with_the_test(&mut command);
         command
     }
 
     /// Launchers, first processes and keepers that are alive, and programs with `marker` among their arguments.
     fn processes(&self, marker: &str) -> Vec<u32> {
+        // By the arguments, which are copied at a clone: the first process hides its /proc/PID/exe from ordinary users.
+        let launcher = self.launcher();
         let alive = |pid: &u32| {
-            let is_ours = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == self.launcher());
             let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            is_ours
-                || arguments
-                    .split(|&byte| byte == 0)
-                    .any(|argument| argument == marker.as_bytes())
+            arguments
+                .split(|&byte| byte == 0)
+                .any(|argument| argument == marker.as_bytes() || argument == launcher.as_os_str().as_encoded_bytes())
         };
         let names = fs::read_dir("/proc")
             .unwrap()
@@ -116,7 +117,9 @@ fn after_two_hundred_runs_nothing_is_left() {
     assert_eq!(mounts(), before);
 }
 
-fn killed_launcher_leaves_nothing(options: &[&str], group: bool, marker: &str, script: &str) {
+fn killed_launcher_leaves_nothing(options: &[&str], group: bool, number: u32, script: &str) {
+    let marker = &common::marker(number);
+    let script = &script.replace("LONG", marker);
     let image = match common::image() {
         Ok(image) => image.to_str().unwrap(),
         Err(reason) => crate::skip!("{reason}"),
@@ -139,10 +142,9 @@ fn killed_launcher_leaves_nothing(options: &[&str], group: bool, marker: &str, s
     assert_eq!(line, "ready\n");
     let launchers = BTreeSet::from([child.id()]);
     assert_eq!(cgroups_of(&launchers).is_empty(), !options.contains(&"--pids"));
-    assert!(
-        watched.processes(marker).len() >= 3,
-        "launcher, first process and program"
-    );
+    until("launcher, first process and both programs to run", || {
+        (watched.processes(marker).len() >= 4).then_some(())
+    });
     let target = if group { -(child.id() as i32) } else { child.id() as i32 };
     // SAFETY: the child has not been waited for, so neither its id nor its group's can be anybody else's.
     assert_eq!(unsafe { libc::kill(target, libc::SIGKILL) }, 0);
@@ -156,27 +158,27 @@ fn killed_launcher_leaves_nothing(options: &[&str], group: bool, marker: &str, s
 
 #[test]
 fn a_killed_launcher_takes_the_container_along() {
-    killed_launcher_leaves_nothing(&[], false, "40001", "sleep 40001 & echo ready; sleep 40001");
+    killed_launcher_leaves_nothing(&[], false, 1, "sleep LONG & echo ready; sleep LONG");
 }
 
 #[test]
 fn a_killed_launcher_takes_the_cgroups_along() {
     root_or_skip!();
     let options = ["--memory", "64M", "--pids", "30", "--cpus", "1"];
-    killed_launcher_leaves_nothing(&options, false, "40002", "sleep 40002 & echo ready; sleep 40002");
+    killed_launcher_leaves_nothing(&options, false, 2, "sleep LONG & echo ready; sleep LONG");
 }
 
 #[test]
 fn so_does_a_killed_process_group() {
     root_or_skip!();
-    let script = "setsid sleep 40003 & echo ready; sleep 40003";
-    killed_launcher_leaves_nothing(&["--pids", "30"], true, "40003", script);
+    let script = "setsid sleep LONG & echo ready; sleep LONG";
+    killed_launcher_leaves_nothing(&["--pids", "30"], true, 3, script);
 }
 
 #[test]
 fn and_one_without_a_pid_namespace() {
-    let script = "setsid sh -c 'sleep 40004 & sleep 40004' & echo ready; sleep 40004";
-    killed_launcher_leaves_nothing(&["--without", "pid"], false, "40004", script);
+    let script = "setsid sh -c 'sleep LONG & sleep LONG' & echo ready; sleep LONG";
+    killed_launcher_leaves_nothing(&["--without", "pid"], false, 4, script);
 }
 
 #[test]
@@ -212,23 +214,25 @@ fn a_killed_first_process_ends_the_run() {
     let image = image_or_skip!();
     let watched = Watched::new();
     let image = image.to_str().unwrap();
+    let marker = &common::marker(5);
     let arguments = limits()
         .iter()
         .copied()
-        .chain(["--rootfs", image, "--", "sleep", "40005"]);
+        .chain(["--rootfs", image, "--", "sleep", marker]);
     let mut child = watched.run(arguments).spawn().unwrap();
     let program_runs = || {
         children(child.id()).into_iter().find(|&first| {
-            children(first)
-                .iter()
-                .any(|&pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"40005\0")))
+            children(first).iter().any(|&pid| {
+                fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| line.ends_with(format!("{marker}\0").as_bytes()))
+            })
         })
     };
     let first = until("the program to run", program_runs);
     // SAFETY: takes numbers only.
     assert_eq!(unsafe { libc::kill(first as i32, libc::SIGKILL) }, 0);
     assert_eq!(child.wait().unwrap().code(), Some(137));
-    assert_eq!(watched.processes("40005"), [0; 0]);
+    assert_eq!(watched.processes(marker), [0; 0]);
     assert_eq!(cgroups_of(&BTreeSet::from([child.id()])), Vec::<PathBuf>::new());
 }
 
@@ -253,4 +257,22 @@ fn a_run_that_fails_leaves_nothing_either() {
     assert_eq!(watched.processes("no marker"), [0; 0]);
     assert_eq!(cgroups_of(&launchers), Vec::<PathBuf>::new());
     assert_eq!(mounts(), before);
+}
+
+#[test]
+fn cleaning_up_ends_nobody_elses_container() {
+    let _ = image_or_skip!();
+    // Namespaces come and go here, and the kernel gives their numbers to the next.
+    let run = || {
+        for _ in 0..60 {
+            for options in [&["--without", "pid"][..], &[]] {
+                let mut command = common::container(options);
+                assert_eq!(
+                    command.args(["workload", "exit", "0"]).status().unwrap().code(),
+                    Some(0)
+                );
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
 }

@@ -104,7 +104,7 @@ fn links_in_the_image_lead_nowhere_outside() {
 fn devices_are_the_usual_ones_and_work() {
     let image = image_or_skip!();
     let names = text(&shell(image, &[], "ls /dev"));
-    let usual = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    let usual = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
     assert_eq!(names.lines().collect::<Vec<_>>().join(" "), usual);
     let use_them = "echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 8 /dev/urandom | wc -c; echo y 2>&1 > /dev/full || echo full; echo shm > /dev/shm/f && cat /dev/shm/f; echo z > /dev/stdout; test -c /dev/pts/ptmx && echo pts";
     let output = shell(image, &[], use_them);
@@ -114,6 +114,51 @@ fn devices_are_the_usual_ones_and_work() {
         .filter(|line| !line.contains("write error"))
         .collect();
     assert_eq!(lines, ["4", "8", "full", "shm", "z", "pts"], "{output:?}");
+}
+
+#[test]
+fn new_terminals_belong_to_the_group_tty_where_there_is_one() {
+    let image = image_or_skip!();
+    let mounts = text(&shell(
+        image,
+        &[],
+        "grep -E ' (/dev/pts|/dev/mqueue) ' /proc/self/mountinfo",
+    ));
+    assert!(mounts.contains("mode=620,ptmxmode=666"), "{mounts}");
+    assert_eq!(mounts.contains("gid="), common::is_root(), "{mounts}");
+    assert!(mounts.contains(" - mqueue "), "{mounts}");
+}
+
+#[test]
+fn on_a_v2_host_the_container_sees_its_own_cgroup() {
+    let image = image_or_skip!();
+    root_or_skip!();
+    let mut command = container(["--rootfs"]);
+    command.arg(image).args(["--", "sh", "-c"]);
+    command.arg("stat -f -c %T /sys/fs/cgroup; test -e /sys/fs/cgroup/cgroup.procs && ! mkdir /sys/fs/cgroup/x 2>&1");
+    // SAFETY: plain system calls with literals, allowed between fork and exec. They change the mounts of this one
+    // process: version 2 where the host may have version 1.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+            let none = std::ptr::null();
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            if libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, c"/".as_ptr(), none, private, none.cast()) == 0
+                && libc::mount(
+                    c"none".as_ptr(),
+                    c"/sys/fs/cgroup".as_ptr(),
+                    c"cgroup2".as_ptr(),
+                    0,
+                    none.cast(),
+                ) == 0
+            {
+                return Ok(());
+            }
+            Err(std::io::Error::last_os_error())
+        })
+    };
+    let said = text(&command.output().unwrap());
+    assert!(said.contains("Read-only file system"), "{said}");
 }
 
 #[test]

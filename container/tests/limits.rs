@@ -60,10 +60,19 @@ fn memory_beyond_the_limit_ends_the_program() {
 fn files_of_the_container_count_as_its_memory() {
     let image = image_or_skip!();
     root_or_skip!();
-    let fill = "head -c 200M /dev/zero > /file && echo survived";
-    assert_ne!(shell(image, &["--memory", "32M"], fill).status.code(), Some(0));
-    let fill = "head -c 60M /dev/zero > /dev/shm/file && echo survived";
-    assert_ne!(shell(image, &["--memory", "32M"], fill).status.code(), Some(0));
+    for file in ["/file", "/dev/shm/file"] {
+        let fill = format!("exec dd if=/dev/zero of={file} bs=1M count=60");
+        assert_eq!(
+            shell(image, &["--memory", "32M"], &fill).status.code(),
+            Some(137),
+            "{file}"
+        );
+        assert_eq!(
+            shell(image, &["--memory", "128M"], &fill).status.code(),
+            Some(0),
+            "{file}"
+        );
+    }
 }
 
 #[test]
@@ -159,4 +168,25 @@ fn the_values_asked_for_are_the_ones_set() {
     assert_eq!(read("pids", ["pids.max", "pids.max"]), "33");
     assert!(read("cpu", ["cpu.cfs_quota_us", "cpu.max"]).starts_with("150000"));
     end(&mut launcher);
+}
+
+#[test]
+fn what_is_written_has_a_bound_without_limits_too() {
+    let image = image_or_skip!();
+    let full = shell(image, &[], "dd if=/dev/zero of=/dev/shm/file bs=1M count=65");
+    assert!(
+        String::from_utf8_lossy(&full.stderr).contains("No space left on device"),
+        "{full:?}"
+    );
+    let root = text(&shell(
+        image,
+        &[],
+        "stat -f -c '%b %S %c' /; grep MemTotal /proc/meminfo",
+    ));
+    let numbers: Vec<u64> = root.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [blocks, block_size, files, memory_kib] = numbers[..] else {
+        panic!("{root}")
+    };
+    assert!(blocks * block_size <= memory_kib * 1024 / 4 && blocks > 0, "{root}");
+    assert_eq!(files, 1 << 18);
 }

@@ -31,6 +31,7 @@ fn container<S: AsRef<OsStr>>(launcher: &TempDir, arguments: impl IntoIterator<I
     if common::is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
+    common::end_with_the_test(&mut command);
     command
 }
 

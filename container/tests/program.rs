@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
@@ -318,4 +318,71 @@ fn marks_tell_the_start_in_order() {
     if common::is_root() {
         assert!(["process start", "cgroup made", "clone returned"].map(at).is_sorted());
     }
+}
+
+#[test]
+fn streams_the_program_closes_are_closed_for_its_caller() {
+    let image = image_or_skip!();
+    let mut command = shell_to_start(image, &[], "echo ready; exec 0<&- 1>&-; exec sleep 1000");
+    command.stdin(Stdio::piped());
+    let (mut child, mut output) = start(command);
+    let mut input = child.stdin.take().unwrap();
+    let reader = std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+    common::until("the end of the output", || reader.is_finished().then_some(()));
+    assert_eq!(reader.join().unwrap().unwrap(), 0);
+    // One byte at a time, so that the pipe is not full before its last reader is gone.
+    common::until("nobody to read the input", || {
+        input
+            .write_all(b"x")
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+            .then_some(())
+    });
+    assert_eq!(child.try_wait().unwrap(), None, "the program runs on");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn the_keys_of_the_terminal_reach_the_program() {
+    let image = image_or_skip!();
+    let (mut master, mut terminal) = (-1, -1);
+    use std::ptr::{null, null_mut};
+    // SAFETY: the kernel's answers go to two integers; without name, settings and size nothing else is touched.
+    let opened = unsafe { libc::openpty(&raw mut master, &raw mut terminal, null_mut(), null(), null()) };
+    assert_eq!(opened, 0);
+    // SAFETY: openpty just made both descriptors for us.
+    let (mut master, terminal) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(terminal)) };
+    // The shell takes its own signal when the sleep has ended by another: the whole group must get it.
+    let mut command = shell_to_start(image, &[], "trap 'exit 7' INT; echo ready; sleep 1000");
+    command.stdin(terminal);
+    // SAFETY: both calls are plain system calls, allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        })
+    };
+    let (mut child, _output) = start(command);
+    let programs = |launcher| {
+        let first = *common::children(launcher).first()?;
+        let shell = *common::children(first).first()?;
+        Some([shell, *common::children(shell).first()?])
+    };
+    let [shell, sleep] = common::until("the sleep to run", || programs(child.id()));
+    let state_is = |pid: u32, state: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.contains(&format!("State:\t{state}")).then_some(())
+    };
+    master.write_all(b"\x1a").unwrap();
+    for pid in [shell, sleep] {
+        common::until("Ctrl-Z to stop the program", || state_is(pid, "T"));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT).unwrap();
+    for pid in [shell, sleep] {
+        common::until("the program to continue", || state_is(pid, "S"));
+    }
+    master.write_all(b"\x03").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7));
 }

@@ -274,3 +274,23 @@ fn system_calls_are_refused() {
         assert!(expected.contains(&got), "{call}: {got}, expected {expected:?}");
     }
 }
+
+#[test]
+fn the_callers_process_group_is_out_of_reach() {
+    let image = image_or_skip!();
+    // kill(0) knows no pid namespace. Where inside and outside are the same user, the ids do not hold it either.
+    for options in [&[][..], &["--without", "pid"], &["--without", "user"]] {
+        if options.contains(&"user") && !common::is_root() {
+            continue;
+        }
+        let mut command = common::container(options);
+        command.arg("--rootfs").arg(image);
+        command.args(["--", "sh", "-c", "kill -KILL 0"]);
+        // In a group of its own, or a launcher that fails this would take the tests along.
+        let status = std::os::unix::process::CommandExt::process_group(&mut command, 0)
+            .status()
+            .unwrap();
+        // 137 is the launcher's word about its program; a launcher that was killed itself has no status.
+        assert_eq!(status.code(), Some(137), "{options:?}");
+    }
+}

@@ -7,7 +7,7 @@
 //! - System calls newer than this table get ENOSYS, so that a libc falls back to the older call it knows.
 //! - AF_ALG sockets are refused too: the kernel's crypto API has given away root more than once.
 //! - The ioctls TIOCSTI and TIOCLINUX are refused: they type into the terminal the container shares with the shell
-//!   that started it.
+//!   that started it. (The program's own session keeps most of that away already; this does not depend on it.)
 //! - ptrace is allowed, as Docker allows it since Linux 4.8 (before, a tracer could change a call after the filter had
 //!   seen it). It reaches nobody outside: there is no process of the host in the pid namespace to name, and the user
 //!   namespace holds no right over one.

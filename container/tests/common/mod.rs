@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -58,7 +59,27 @@ pub fn is_root() -> bool {
 pub fn container<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(LAUNCHER);
     command.arg("run").args(arguments).stdin(Stdio::null());
+    end_with_the_test(&mut command);
     command
+}
+
+/// Has the kernel kill the launcher when the test that starts it ends, in whatever way: a test that fails or is
+/// interrupted must not leave containers to those that count them.
+pub fn end_with_the_test(command: &mut Command) {
+    // SAFETY: prctl(2) is a plain system call, and allowed between fork and exec.
+    unsafe {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        )
+    };
+}
+
+/// An argument for `sleep` that no other process of this machine has, by which a test knows its own: seconds, many.
+pub fn marker(number: u32) -> String {
+    format!("{number}{:07}", std::process::id())
 }
 
 /// `container run OPTIONS --rootfs IMAGE -- sh -c SCRIPT`, run to its end.
