@@ -4,7 +4,7 @@
 //! the sentence says which is missing.
 
 use crate::results::{Comparison, Contender, Status, Summary};
-use crate::stats::FEWEST_FOR_AN_INTERVAL;
+use crate::stats::{self, FEWEST_FOR_AN_INTERVAL, NULL_WIDEST};
 use crate::words;
 
 /// The answer to the lab's question in one sentence, from the data alone.
@@ -65,11 +65,21 @@ fn obstacle(summary: &Summary) -> Option<String> {
     }
     match &summary.null_test {
         None => Some("the run has no null test, so nobody knows how much of a difference is noise.".to_string()),
-        Some(test) if !test.passed => Some(format!(
-            "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
-             (95% {:.3} to {:.3}), where 1 is the truth. Quieten the machine, or raise --runs.",
-            test.contender, test.ratio, test.ci95[0], test.ci95[1]
-        )),
+        Some(test) if !test.passed => {
+            let [low, high] = test.ci95;
+            let found = format!(
+                "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
+                 (95% {low:.3} to {high:.3})",
+                test.contender, test.ratio
+            );
+            // A difference where there is none is the graver of the two.
+            let why = if stats::shows_no_difference(test.ci95) {
+                format!(", an interval so wide that a contender {NULL_WIDEST} times as slow could go unnoticed")
+            } else {
+                ", a difference where there is none: 1 is the truth".to_string()
+            };
+            Some(format!("{found}{why}. Quieten the machine, or raise --runs."))
+        }
         Some(_) => None,
     }
 }
@@ -165,6 +175,18 @@ mod tests {
         let text = sentence(&summary);
         assert!(text.starts_with("No verdict: the machine is too noisy."), "{text}");
         assert!(text.contains("1.080") && text.contains("1.030 to 1.120"), "{text}");
+        assert!(text.contains("a difference where there is none"), "{text}");
+        summary.null_test = Some(NullTest {
+            contender: "process".into(),
+            ratio: 1.2,
+            ci95: [0.49, 5.3],
+            passed: false,
+        });
+        let text = sentence(&summary);
+        assert!(
+            text.contains("so wide") && !text.contains("where there is none"),
+            "{text}"
+        );
         summary.null_test = None;
         assert!(sentence(&summary).starts_with("No verdict: the run has no null test"));
     }
