@@ -5,7 +5,7 @@
 
 use crate::results::{Comparison, Contender, Status, Summary};
 use crate::stats::{self, FEWEST_FOR_AN_INTERVAL, NULL_WIDEST};
-use crate::words;
+use crate::words::{self, Difference};
 
 /// The answer to the lab's question in one sentence, from the data alone.
 pub fn sentence(summary: &Summary) -> String {
@@ -20,12 +20,17 @@ pub fn sentence(summary: &Summary) -> String {
         let Some(found) = words::comparison(summary, "vm", "container") else {
             return "No verdict: this run did not compare vm with container.".to_string();
         };
-        let against_crun = words::comparison(summary, "vm", "crun").map(|found| {
-            format!(
+        let against_crun = words::comparison(summary, "vm", "crun").map(|found| match words::difference(&found) {
+            Difference::Apart => format!(
                 "; the VM takes {} times as long as crun ({})",
                 words::ratio(found.ratio),
                 words::interval(&found)
-            )
+            ),
+            Difference::Alike => format!("; the VM is as fast as crun: {}", undecided(&found)),
+            Difference::Unknown => format!(
+                "; the VM and crun cannot be told apart by this run: {}",
+                undecided(&found)
+            ),
         });
         return format!(
             "{}{}. The VM's figures hold for the KVM backend {}.",
@@ -86,18 +91,21 @@ fn obstacle(summary: &Summary) -> Option<String> {
 
 fn compared(found: &Comparison) -> String {
     let (a, b) = (words::spoken(&found.a), words::spoken_within(&found.b));
-    let [low, high] = found.ci95;
-    if low <= 1.0 && 1.0 <= high {
-        return format!(
-            "{a} and {b} start equally fast here as far as this run can tell: ratio {:.2} (95% {low:.2}–{high:.2})",
-            found.ratio
-        );
+    match words::difference(found) {
+        Difference::Apart => format!(
+            "{a} takes {} times as long to start as {b} here ({})",
+            words::ratio(found.ratio),
+            words::interval(found)
+        ),
+        Difference::Alike => format!("{a} and {b} start equally fast here: {}", undecided(found)),
+        Difference::Unknown => format!("{a} and {b} cannot be told apart by this run: {}", undecided(found)),
     }
-    format!(
-        "{a} takes {} times as long to start as {b} here ({})",
-        words::ratio(found.ratio),
-        words::interval(found)
-    )
+}
+
+/// A ratio whose interval contains 1, with decimals enough to see on which sides of 1 its ends lie.
+fn undecided(found: &Comparison) -> String {
+    let [low, high] = found.ci95;
+    format!("ratio {:.2} (95% {low:.2}–{high:.2})", found.ratio)
 }
 
 fn find<'a>(summary: &'a Summary, name: &str) -> Option<&'a Contender> {
@@ -150,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_around_one_is_no_difference() {
+    fn an_interval_around_one_is_equality_only_when_narrow() {
         let mut summary = examples::typical();
         summary.comparisons = vec![Comparison {
             a: "vm".into(),
@@ -158,8 +166,14 @@ mod tests {
             ratio: 1.01,
             ci95: [0.97, 1.04],
         }];
+        let text = sentence(&summary);
+        assert!(text.contains("equally fast here: ratio 1.01 (95% 0.97–1.04)"), "{text}");
+        summary.comparisons[0].ratio = 3.7;
+        summary.comparisons[0].ci95 = [0.7, 10.53];
+        let text = sentence(&summary);
         assert!(
-            sentence(&summary).contains("equally fast here as far as this run can tell: ratio 1.01 (95% 0.97–1.04)")
+            text.contains("cannot be told apart by this run: ratio 3.70 (95% 0.70–10.53)") && !text.contains("equally"),
+            "{text}"
         );
     }
 
