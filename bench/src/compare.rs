@@ -14,7 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::launchers::{self, Launchers};
 use crate::provenance;
 use crate::race::{self, Race, Rules};
-use crate::results::{Provenance, Purpose, Summary};
+use crate::results::{Provenance, Purpose, Sample, Summary};
 use crate::series_namespace;
 use crate::store::{self, Folder};
 
@@ -90,11 +90,13 @@ pub struct Done {
     /// What was found.
     pub summary: Summary,
     /// Every sample behind it.
-    pub samples: Vec<crate::results::Sample>,
+    pub samples: Vec<Sample>,
     /// Where both lie.
     pub folder: PathBuf,
     /// The signal that ended the race early, if one did.
     pub interrupted: Option<i32>,
+    /// Timed launches that each contender has at least: all that were asked for, unless the race ended early.
+    pub runs: usize,
 }
 
 /// Compares, and leaves samples and summary in the results folder.
@@ -156,7 +158,12 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
         Err(error) => return Err(error.into()),
     }
     folder.write_summary(&summary)?;
+    let fewest = ready
+        .iter()
+        .map(|contender| timed_launches(contender.name(), &samples))
+        .min();
     Ok(Done {
+        runs: fewest.unwrap_or(0),
         summary,
         samples,
         folder: options.out.clone(),
@@ -171,6 +178,11 @@ fn run(race: &mut Race, runs: usize, null: Option<usize>, accounting: Option<&Ac
     race.timed_pass(runs, null)?;
     race.pass(Purpose::Phases, PHASE_ROUNDS.min(runs))?;
     race.memory_pass(MEMORY_ROUNDS.min(runs), accounting)
+}
+
+fn timed_launches(name: &str, samples: &[Sample]) -> usize {
+    let timed = samples.iter().filter(|sample| sample.purpose == Purpose::Timed);
+    timed.filter(|sample| sample.contender == name).count()
 }
 
 fn describe(options: &Options) -> Provenance {

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bench::cli::{Cli, Command};
-use bench::compare::compare;
+use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
-use bench::{charts, doctor, report, store, table, verdict};
+use bench::{charts, doctor, race, report, store, table, verdict, words};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -29,12 +29,29 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Compare(arguments) => {
             let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
-            let done = match (compare(&arguments.options(), &interrupt), interrupt.signal()) {
+            let options = arguments.options();
+            let done = match (compare(&options, &interrupt), interrupt.signal()) {
                 (Ok(done), _) => done,
                 // Stopped before there was anything to keep.
-                (Err(_), Some(signal)) => return Ok(ended_by(signal)),
-                (Err(error), None) => return Err(error.into()),
+                (Err(compare::Error::Race(race::Error::Interrupted)), Some(signal)) => {
+                    let signal_name = words::signal(signal);
+                    let _ = writeln!(
+                        io::stderr(),
+                        "lab: {signal_name} ended the race before its first launch"
+                    );
+                    return Ok(ended_by(signal));
+                }
+                (Err(error), _) => return Err(error.into()),
             };
+            if let Some(signal) = done.interrupted {
+                let _ = writeln!(
+                    io::stderr(),
+                    "lab: {} interrupted the race after {} of {} timed runs; what was measured until then is kept",
+                    words::signal(signal),
+                    done.runs,
+                    options.runs
+                );
+            }
             draw(&done.summary, &done.samples, &done.folder)?;
             let report = report::write(&done.summary, &done.samples, &done.folder)?;
             let mut out = io::stdout().lock();

@@ -271,9 +271,20 @@ fn an_interrupted_race_keeps_its_samples_and_leaves_nothing_behind() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let pid = child.id();
+    // Twice at once, as timeout(1) and an impatient hand send it.
+    for _ in 0..2 {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+    // And again while it cleans up.
+    std::thread::sleep(Duration::from_millis(20));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(128 + 2), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(128 + 2), "{said}");
+    assert!(
+        said.contains("SIGINT interrupted the race after") && said.contains("of 5000 timed runs"),
+        "{said}"
+    );
     assert!(store::read_samples(&place.out()).unwrap().len() >= 40);
     let summary = store::read_summary(&place.out()).unwrap();
     assert!(summary.provenance.notes.iter().any(|note| note.contains("interrupted")));
