@@ -91,8 +91,10 @@ pub struct Done {
     pub summary: Summary,
     /// Every sample behind it.
     pub samples: Vec<Sample>,
-    /// Where both lie.
-    pub folder: PathBuf,
+    /// Where both lie. Locked against other labs until charts and report are there too.
+    pub folder: Folder,
+    /// Why the summary is not in the folder, if it could not be written. A finished race is worth reading all the same.
+    pub unsaved: Option<store::Error>,
     /// The signal that ended the race early, if one did.
     pub interrupted: Option<i32>,
     /// Timed launches that each contender has at least: all that were asked for, unless the race ended early.
@@ -157,7 +159,7 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
         Ok(()) | Err(race::Error::Interrupted) => {}
         Err(error) => return Err(error.into()),
     }
-    folder.write_summary(&summary)?;
+    let unsaved = folder.write_summary(&summary).err();
     let fewest = ready
         .iter()
         .map(|contender| timed_launches(contender.name(), &samples))
@@ -166,7 +168,8 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
         runs: fewest.unwrap_or(0),
         summary,
         samples,
-        folder: options.out.clone(),
+        folder,
+        unsaved,
         interrupted,
     })
 }

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use bench::cli::{Cli, Command};
 use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
@@ -19,7 +18,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If even standard error is gone, the exit status still says it.
-            let _ = writeln!(io::stderr(), "lab: {error:#}");
+            // Every error of the lab names its cause itself: the chain of sources would say it twice.
+            let _ = writeln!(io::stderr(), "lab: {error}");
             ExitCode::FAILURE
         }
     }
@@ -28,7 +28,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Compare(arguments) => {
-            let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
+            let interrupt = Interrupt::install()
+                .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
             let options = arguments.options();
             let done = match (compare(&options, &interrupt), interrupt.signal()) {
                 (Ok(done), _) => done,
@@ -52,8 +53,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     options.runs
                 );
             }
-            draw(&done.summary, &done.samples, &done.folder)?;
-            let report = report::write(&done.summary, &done.samples, &done.folder)?;
+            let folder = done.folder.path();
+            let kept = match done.unsaved {
+                Some(error) => Err(error.into()),
+                None => draw(&done.summary, &done.samples, folder)
+                    .and_then(|_| Ok(report::write(&done.summary, &done.samples, folder)?)),
+            };
+            // The race is over and its figures are known, whether or not they could be kept.
             let mut out = io::stdout().lock();
             writeln!(
                 out,
@@ -61,8 +67,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 table::startup(&done.summary),
                 table::phases(&done.summary)
             )?;
-            writeln!(out, "{}\n", verdict::sentence(&done.summary))?;
-            writeln!(out, "results: {}\nreport:  {}", done.folder.display(), report.display())?;
+            let verdict = verdict::sentence(&done.summary);
+            let lines = words::wrap(&verdict, columns() as f64, |line| line.chars().count() as f64);
+            writeln!(out, "{}\n", lines.join("\n"))?;
+            let report = kept?;
+            writeln!(out, "results: {}\nreport:  {}", folder.display(), report.display())?;
             Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
         }
         Command::Charts { dir } => {

@@ -65,7 +65,8 @@ fn obstacle(summary: &Summary) -> Option<String> {
         .min()?;
     if fewest < FEWEST_FOR_AN_INTERVAL {
         return Some(format!(
-            "{fewest} runs are too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs)."
+            "{fewest} {} too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs).",
+            if fewest == 1 { "run is" } else { "runs are" }
         ));
     }
     match &summary.null_test {
