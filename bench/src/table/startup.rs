@@ -30,6 +30,7 @@ pub(super) fn on(summary: &Summary, paper: Paper) -> String {
         lines(&table)
     };
     if measured.iter().any(|contender| peak(contender).is_some()) {
+        text.push('\n');
         text.push_str(&paragraph(PEAK_MEMORY, 2, paper));
     }
     for contender in skipped {
