@@ -54,7 +54,7 @@ pub fn sentence(summary: &Summary) -> String {
 }
 
 /// What stands against any verdict at all.
-fn obstacle(summary: &Summary) -> Option<String> {
+pub(crate) fn obstacle(summary: &Summary) -> Option<String> {
     let measured: Vec<_> = summary.contenders.iter().filter(|contender| ran(contender)).collect();
     if measured.is_empty() {
         return Some("no contender could run here.".to_string());

@@ -4,6 +4,7 @@
 use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
 use super::layout::{self, Scale};
 use crate::results::{Contender, Purpose, Sample, Summary};
+use crate::verdict;
 use crate::words::{self, Difference};
 
 /// Height of the plot in pixels.
@@ -89,6 +90,11 @@ fn title(summary: &Summary, curves: &[Curve]) -> String {
                 Difference::Unknown => "; this run cannot tell them apart".to_string(),
             }
         });
+        // What the verdict may not say, the title may not either.
+        let ratio = match verdict::obstacle(summary) {
+            Some(_) => "; this run gives no verdict".to_string(),
+            None => ratio,
+        };
         return format!(
             "A VM has started after {}, a container after {} (medians){ratio}",
             shown(vm),
