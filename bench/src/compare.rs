@@ -14,7 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::launchers::{self, Launchers};
 use crate::provenance;
 use crate::race::{self, Race, Rules};
-use crate::results::{Provenance, Purpose, Summary};
+use crate::results::{Provenance, Purpose, Sample, Summary};
 use crate::series_namespace;
 use crate::store::{self, Folder};
 
@@ -90,11 +90,15 @@ pub struct Done {
     /// What was found.
     pub summary: Summary,
     /// Every sample behind it.
-    pub samples: Vec<crate::results::Sample>,
-    /// Where both lie.
-    pub folder: PathBuf,
+    pub samples: Vec<Sample>,
+    /// Where both lie. Locked against other labs until charts and report are there too.
+    pub folder: Folder,
+    /// Why the summary is not in the folder, if it could not be written. A finished race is worth reading all the same.
+    pub unsaved: Option<store::Error>,
     /// The signal that ended the race early, if one did.
     pub interrupted: Option<i32>,
+    /// Timed launches that each contender has at least: all that were asked for, unless the race ended early.
+    pub runs: usize,
 }
 
 /// Compares, and leaves samples and summary in the results folder.
@@ -155,11 +159,17 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
         Ok(()) | Err(race::Error::Interrupted) => {}
         Err(error) => return Err(error.into()),
     }
-    folder.write_summary(&summary)?;
+    let unsaved = folder.write_summary(&summary).err();
+    let fewest = ready
+        .iter()
+        .map(|contender| timed_launches(contender.name(), &samples))
+        .min();
     Ok(Done {
+        runs: fewest.unwrap_or(0),
         summary,
         samples,
-        folder: options.out.clone(),
+        folder,
+        unsaved,
         interrupted,
     })
 }
@@ -171,6 +181,11 @@ fn run(race: &mut Race, runs: usize, null: Option<usize>, accounting: Option<&Ac
     race.timed_pass(runs, null)?;
     race.pass(Purpose::Phases, PHASE_ROUNDS.min(runs))?;
     race.memory_pass(MEMORY_ROUNDS.min(runs), accounting)
+}
+
+fn timed_launches(name: &str, samples: &[Sample]) -> usize {
+    let timed = samples.iter().filter(|sample| sample.purpose == Purpose::Timed);
+    timed.filter(|sample| sample.contender == name).count()
 }
 
 fn describe(options: &Options) -> Provenance {

@@ -93,11 +93,11 @@ impl Outcome {
             format!("did not end within {} s and was killed", limit.as_secs_f64())
         } else if self.first_byte_ns.is_none() {
             format!(
-                "ended with status {} before the workload wrote a byte",
-                self.exit_status
+                "ended with {} before the workload wrote a byte",
+                shown_status(self.exit_status)
             )
         } else {
-            format!("ended with status {}", self.exit_status)
+            format!("ended with {}", shown_status(self.exit_status))
         };
         match self.stderr.trim() {
             "" => format!("{what}, and said nothing"),
@@ -385,6 +385,14 @@ fn shell_status(status: ExitStatus) -> i32 {
         (Some(code), _) => code,
         (None, Some(signal)) => SIGNAL_BASE + signal,
         (None, None) => SIGNAL_BASE,
+    }
+}
+
+/// `status 3`; `status 139 (SIGSEGV)` where the number is a signal's.
+fn shown_status(status: i32) -> String {
+    match Signal::try_from(status - SIGNAL_BASE) {
+        Ok(signal) => format!("status {status} ({})", signal.as_str()),
+        Err(_) => format!("status {status}"),
     }
 }
 

@@ -4,12 +4,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use bench::cli::{Cli, Command};
-use bench::compare::compare;
+use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
-use bench::{charts, doctor, report, store, table, verdict};
+use bench::{charts, doctor, race, report, store, table, verdict, words};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -19,7 +18,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If even standard error is gone, the exit status still says it.
-            let _ = writeln!(io::stderr(), "lab: {error:#}");
+            // Every error of the lab names its cause itself: the chain of sources would say it twice.
+            let _ = writeln!(io::stderr(), "lab: {error}");
             ExitCode::FAILURE
         }
     }
@@ -28,15 +28,38 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Compare(arguments) => {
-            let interrupt = Interrupt::install().context("cannot take over SIGINT and SIGTERM")?;
-            let done = match (compare(&arguments.options(), &interrupt), interrupt.signal()) {
+            let interrupt = Interrupt::install()
+                .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+            let options = arguments.options();
+            let done = match (compare(&options, &interrupt), interrupt.signal()) {
                 (Ok(done), _) => done,
                 // Stopped before there was anything to keep.
-                (Err(_), Some(signal)) => return Ok(ended_by(signal)),
-                (Err(error), None) => return Err(error.into()),
+                (Err(compare::Error::Race(race::Error::Interrupted)), Some(signal)) => {
+                    let signal_name = words::signal(signal);
+                    let _ = writeln!(
+                        io::stderr(),
+                        "lab: {signal_name} ended the race before its first launch"
+                    );
+                    return Ok(ended_by(signal));
+                }
+                (Err(error), _) => return Err(error.into()),
             };
-            draw(&done.summary, &done.samples, &done.folder)?;
-            let report = report::write(&done.summary, &done.samples, &done.folder)?;
+            if let Some(signal) = done.interrupted {
+                let _ = writeln!(
+                    io::stderr(),
+                    "lab: {} interrupted the race after {} of {} timed runs; what was measured until then is kept",
+                    words::signal(signal),
+                    done.runs,
+                    options.runs
+                );
+            }
+            let folder = done.folder.path();
+            let kept = match done.unsaved {
+                Some(error) => Err(error.into()),
+                None => draw(&done.summary, &done.samples, folder)
+                    .and_then(|_| Ok(report::write(&done.summary, &done.samples, folder)?)),
+            };
+            // The race is over and its figures are known, whether or not they could be kept.
             let mut out = io::stdout().lock();
             writeln!(
                 out,
@@ -44,8 +67,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 table::startup(&done.summary),
                 table::phases(&done.summary)
             )?;
-            writeln!(out, "{}\n", verdict::sentence(&done.summary))?;
-            writeln!(out, "results: {}\nreport:  {}", done.folder.display(), report.display())?;
+            let verdict = verdict::sentence(&done.summary);
+            let lines = words::wrap(&verdict, columns() as f64, |line| line.chars().count() as f64);
+            writeln!(out, "{}\n", lines.join("\n"))?;
+            let report = kept?;
+            writeln!(out, "results: {}\nreport:  {}", folder.display(), report.display())?;
             Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
         }
         Command::Charts { dir } => {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::thread::sleep;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -141,8 +140,7 @@ impl<'a> Race<'a> {
                 if self.failed.contains_key(self.contenders[index].name()) {
                     continue;
                 }
-                sleep(self.rules.gap);
-                if self.interrupt.requested() {
+                if self.interrupt.pause(self.rules.gap) {
                     return Err(Error::Interrupted);
                 }
                 launch(self, index, purpose)?;

@@ -173,7 +173,8 @@ pub struct Comparison {
     pub ci95: [f64; 2],
 }
 
-/// The same contender against itself, in the same run. When it shows a difference, there is no verdict.
+/// The same contender against itself, in the same run. When it shows a difference, or is too wide to show one,
+/// there is no verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NullTest {
     /// Which contender.
@@ -182,7 +183,8 @@ pub struct NullTest {
     pub ratio: f64,
     /// 95% bootstrap confidence interval of the ratio.
     pub ci95: [f64; 2],
-    /// The interval contains 1, or lies within the stated tolerance around it.
+    /// The interval contains 1, or lies within the stated tolerance around it; and it is narrow enough to have shown a
+    /// difference, had there been one.
     pub passed: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Whatever happens during a race, a reader finds every sample taken until then, and a summary that is whole or absent.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,13 @@ pub enum Error {
         .0.display()
     )]
     NotResults(PathBuf),
+    /// Another lab writes there at this moment.
+    #[error(
+        "another lab is writing its results to {}: nothing in it was touched. Wait for its end, or choose another \
+         folder with --out",
+        .0.display()
+    )]
+    InUse(PathBuf),
     /// The last line has no end: the lab that wrote it was killed, or its disk was full.
     #[error(
         "{}: line {line} is cut off, so the lab that wrote it did not finish. The lines before it are whole: delete the \
@@ -79,7 +86,7 @@ fn cure(source: &io::Error) -> &'static str {
     }
 }
 
-/// A results folder being written.
+/// A results folder being written. It is locked for as long as the value lives; the kernel drops the lock with the process.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -92,7 +99,7 @@ impl Folder {
     /// Makes `path` a fresh results folder. An older result there is replaced; anything else is left alone.
     ///
     /// # Errors
-    /// [`Error::NotResults`], or why the file system refused.
+    /// [`Error::NotResults`], [`Error::InUse`], or why the file system refused.
     pub fn create(path: &Path) -> Result<Folder, Error> {
         fs::create_dir_all(path).map_err(file("make the folder", path))?;
         let empty = fs::read_dir(path)
@@ -103,6 +110,19 @@ impl Folder {
         if !empty && !samples_path.is_file() {
             return Err(Error::NotResults(path.to_owned()));
         }
+        let samples = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&samples_path)
+            .map_err(file("write", &samples_path))?;
+        // Locked first and emptied then: the samples of a race under way are not ours to remove.
+        match samples.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(file("lock", &samples_path)(source)),
+        }
+        samples.set_len(0).map_err(file("empty", &samples_path))?;
         let summary_path = path.join(SUMMARY);
         match fs::remove_file(&summary_path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -110,12 +130,6 @@ impl Folder {
             }
             _ => {}
         }
-        let samples = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&samples_path)
-            .map_err(file("write", &samples_path))?;
         Ok(Folder {
             path: path.to_owned(),
             samples,
@@ -158,17 +172,19 @@ impl Folder {
             source,
         })?;
         text.push(b'\n');
+        // One name serves every lab: the folder is locked.
+        let beside = self.path.join(".summary.json.new");
         let write = || -> io::Result<()> {
-            let mut temporary = tempfile::Builder::new().prefix(".summary-").tempfile_in(&self.path)?;
-            temporary.write_all(&text)?;
-            // Results are for others to read; the temporary file is not.
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            temporary.as_file().set_permissions(mode)?;
-            temporary.as_file().sync_all()?;
-            temporary.persist(&path)?;
-            Ok(())
+            let mut new = File::create(&beside)?;
+            new.write_all(&text)?;
+            new.sync_all()?;
+            fs::rename(&beside, &path)
         };
-        write().map_err(file("write", &path))?;
+        write().map_err(|source| {
+            // What is half written is of no use; that it could not be written is what the reader must know.
+            let _ = fs::remove_file(&beside);
+            file("write", &path)(source)
+        })?;
         Ok(path)
     }
 }
@@ -282,6 +298,20 @@ mod tests {
         let error = Folder::create(dir.path()).unwrap_err();
         assert!(matches!(error, Error::NotResults(_)), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_another_lab_writes_to_is_left_alone() {
+        let dir = TempDir::new().unwrap();
+        let mut folder = Folder::create(dir.path()).unwrap();
+        folder.append(&sample(0)).unwrap();
+        let error = Folder::create(dir.path()).unwrap_err();
+        assert!(matches!(error, Error::InUse(_)), "{error}");
+        folder.append(&sample(1)).unwrap();
+        assert_eq!(read_samples(dir.path()).unwrap(), [sample(0), sample(1)]);
+        drop(folder);
+        Folder::create(dir.path()).unwrap();
+        assert_eq!(read_samples(dir.path()).unwrap(), []);
     }
 
     #[test]

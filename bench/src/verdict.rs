@@ -4,8 +4,8 @@
 //! the sentence says which is missing.
 
 use crate::results::{Comparison, Contender, Status, Summary};
-use crate::stats::FEWEST_FOR_AN_INTERVAL;
-use crate::words;
+use crate::stats::{self, FEWEST_FOR_AN_INTERVAL, NULL_WIDEST};
+use crate::words::{self, Difference};
 
 /// The answer to the lab's question in one sentence, from the data alone.
 pub fn sentence(summary: &Summary) -> String {
@@ -20,12 +20,17 @@ pub fn sentence(summary: &Summary) -> String {
         let Some(found) = words::comparison(summary, "vm", "container") else {
             return "No verdict: this run did not compare vm with container.".to_string();
         };
-        let against_crun = words::comparison(summary, "vm", "crun").map(|found| {
-            format!(
+        let against_crun = words::comparison(summary, "vm", "crun").map(|found| match words::difference(&found) {
+            Difference::Apart => format!(
                 "; the VM takes {} times as long as crun ({})",
                 words::ratio(found.ratio),
                 words::interval(&found)
-            )
+            ),
+            Difference::Alike => format!("; the VM is as fast as crun: {}", undecided(&found)),
+            Difference::Unknown => format!(
+                "; the VM and crun cannot be told apart by this run: {}",
+                undecided(&found)
+            ),
         });
         return format!(
             "{}{}. The VM's figures hold for the KVM backend {}.",
@@ -49,7 +54,7 @@ pub fn sentence(summary: &Summary) -> String {
 }
 
 /// What stands against any verdict at all.
-fn obstacle(summary: &Summary) -> Option<String> {
+pub(crate) fn obstacle(summary: &Summary) -> Option<String> {
     let measured: Vec<_> = summary.contenders.iter().filter(|contender| ran(contender)).collect();
     if measured.is_empty() {
         return Some("no contender could run here.".to_string());
@@ -60,34 +65,48 @@ fn obstacle(summary: &Summary) -> Option<String> {
         .min()?;
     if fewest < FEWEST_FOR_AN_INTERVAL {
         return Some(format!(
-            "{fewest} runs are too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs)."
+            "{fewest} {} too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs).",
+            if fewest == 1 { "run is" } else { "runs are" }
         ));
     }
     match &summary.null_test {
         None => Some("the run has no null test, so nobody knows how much of a difference is noise.".to_string()),
-        Some(test) if !test.passed => Some(format!(
-            "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
-             (95% {:.3} to {:.3}), where 1 is the truth. Quieten the machine, or raise --runs.",
-            test.contender, test.ratio, test.ci95[0], test.ci95[1]
-        )),
+        Some(test) if !test.passed => {
+            let [low, high] = test.ci95;
+            let found = format!(
+                "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
+                 (95% {low:.3} to {high:.3})",
+                test.contender, test.ratio
+            );
+            // A difference where there is none is the graver of the two.
+            let why = if stats::shows_no_difference(test.ci95) {
+                format!(", an interval so wide that a contender {NULL_WIDEST} times as slow could go unnoticed")
+            } else {
+                ", a difference where there is none: 1 is the truth".to_string()
+            };
+            Some(format!("{found}{why}. Quieten the machine, or raise --runs."))
+        }
         Some(_) => None,
     }
 }
 
 fn compared(found: &Comparison) -> String {
     let (a, b) = (words::spoken(&found.a), words::spoken_within(&found.b));
-    let [low, high] = found.ci95;
-    if low <= 1.0 && 1.0 <= high {
-        return format!(
-            "{a} and {b} start equally fast here as far as this run can tell: ratio {:.2} (95% {low:.2}–{high:.2})",
-            found.ratio
-        );
+    match words::difference(found) {
+        Difference::Apart => format!(
+            "{a} takes {} times as long to start as {b} here ({})",
+            words::ratio(found.ratio),
+            words::interval(found)
+        ),
+        Difference::Alike => format!("{a} and {b} start equally fast here: {}", undecided(found)),
+        Difference::Unknown => format!("{a} and {b} cannot be told apart by this run: {}", undecided(found)),
     }
-    format!(
-        "{a} takes {} times as long to start as {b} here ({})",
-        words::ratio(found.ratio),
-        words::interval(found)
-    )
+}
+
+/// A ratio whose interval contains 1, with decimals enough to see on which sides of 1 its ends lie.
+fn undecided(found: &Comparison) -> String {
+    let [low, high] = found.ci95;
+    format!("ratio {:.2} (95% {low:.2}–{high:.2})", found.ratio)
 }
 
 fn find<'a>(summary: &'a Summary, name: &str) -> Option<&'a Contender> {
@@ -140,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_around_one_is_no_difference() {
+    fn an_interval_around_one_is_equality_only_when_narrow() {
         let mut summary = examples::typical();
         summary.comparisons = vec![Comparison {
             a: "vm".into(),
@@ -148,8 +167,14 @@ mod tests {
             ratio: 1.01,
             ci95: [0.97, 1.04],
         }];
+        let text = sentence(&summary);
+        assert!(text.contains("equally fast here: ratio 1.01 (95% 0.97–1.04)"), "{text}");
+        summary.comparisons[0].ratio = 3.7;
+        summary.comparisons[0].ci95 = [0.7, 10.53];
+        let text = sentence(&summary);
         assert!(
-            sentence(&summary).contains("equally fast here as far as this run can tell: ratio 1.01 (95% 0.97–1.04)")
+            text.contains("cannot be told apart by this run: ratio 3.70 (95% 0.70–10.53)") && !text.contains("equally"),
+            "{text}"
         );
     }
 
@@ -165,6 +190,18 @@ mod tests {
         let text = sentence(&summary);
         assert!(text.starts_with("No verdict: the machine is too noisy."), "{text}");
         assert!(text.contains("1.080") && text.contains("1.030 to 1.120"), "{text}");
+        assert!(text.contains("a difference where there is none"), "{text}");
+        summary.null_test = Some(NullTest {
+            contender: "process".into(),
+            ratio: 1.2,
+            ci95: [0.49, 5.3],
+            passed: false,
+        });
+        let text = sentence(&summary);
+        assert!(
+            text.contains("so wide") && !text.contains("where there is none"),
+            "{text}"
+        );
         summary.null_test = None;
         assert!(sentence(&summary).starts_with("No verdict: the run has no null test"));
     }

@@ -184,6 +184,39 @@ pub fn comparison(summary: &Summary, a: &str, b: &str) -> Option<Comparison> {
         .then_some(found)
 }
 
+/// A signal by its name: `SIGSEGV`.
+pub fn signal(number: i32) -> String {
+    let known = nix::sys::signal::Signal::try_from(number);
+    known.map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_string())
+}
+
+/// How near 1 a ratio's whole interval must lie for the two sides to count as equally fast. A tenth is the least
+/// difference the two digits of [`ratio`] are shown for.
+const ALIKE: std::ops::RangeInclusive<f64> = 0.9..=1.1;
+
+/// What a ratio's interval allows to be said of the two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The interval is all above or all below 1: one side is faster.
+    Apart,
+    /// It contains 1 and lies close around it: equally fast.
+    Alike,
+    /// It contains 1 and reaches far from it: the run is too coarse to say anything.
+    Unknown,
+}
+
+/// What `found` allows to be said.
+pub fn difference(found: &Comparison) -> Difference {
+    let [low, high] = found.ci95;
+    if low > 1.0 || high < 1.0 {
+        Difference::Apart
+    } else if ALIKE.contains(&low) && ALIKE.contains(&high) {
+        Difference::Alike
+    } else {
+        Difference::Unknown
+    }
+}
+
 /// Breaks `text` at spaces into lines no wider than `width`, by the measure given. A word wider than a line has one of
 /// its own, cut into pieces that fit.
 pub fn wrap(text: &str, width: f64, measure: impl Fn(&str) -> f64) -> Vec<String> {
@@ -268,6 +301,23 @@ mod tests {
             [share(1, 3), share(1, 1000), share(0, 5), share(1, 0)],
             ["33%", "<1%", "0%", "-"]
         );
+    }
+
+    #[test]
+    fn a_wide_interval_is_no_equality() {
+        let difference = |ci95| {
+            difference(&Comparison {
+                a: "a".into(),
+                b: "b".into(),
+                ratio: 1.0,
+                ci95,
+            })
+        };
+        assert_eq!(difference([0.7, 10.53]), Difference::Unknown);
+        assert_eq!(difference([0.89, 1.02]), Difference::Unknown);
+        assert_eq!(difference([0.97, 1.04]), Difference::Alike);
+        assert_eq!(difference([1.01, 1.04]), Difference::Apart);
+        assert_eq!(difference([0.2, 0.4]), Difference::Apart);
     }
 
     #[test]

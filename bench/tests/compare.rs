@@ -271,9 +271,20 @@ fn an_interrupted_race_keeps_its_samples_and_leaves_nothing_behind() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let pid = child.id();
+    // Twice at once, as timeout(1) and an impatient hand send it.
+    for _ in 0..2 {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+    // And again while it cleans up.
+    std::thread::sleep(Duration::from_millis(20));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(128 + 2), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(128 + 2), "{said}");
+    assert!(
+        said.contains("SIGINT interrupted the race after") && said.contains("of 5000 timed runs"),
+        "{said}"
+    );
     assert!(store::read_samples(&place.out()).unwrap().len() >= 40);
     let summary = store::read_summary(&place.out()).unwrap();
     assert!(summary.provenance.notes.iter().any(|note| note.contains("interrupted")));
@@ -304,7 +315,59 @@ fn a_full_disk_keeps_the_samples_that_fitted() {
         message.contains("No space left") && message.contains("--out"),
         "{message}"
     );
+    assert_eq!(
+        message.matches("No space left").count(),
+        1,
+        "each cause once: {message}"
+    );
     assert!(samples.unwrap().len() > 5);
+}
+
+#[test]
+fn a_finished_race_shows_its_tables_even_if_they_cannot_be_kept() {
+    let place = Place::new();
+    fs::create_dir(place.out()).unwrap();
+    fs::write(place.out().join(SAMPLES), "").unwrap();
+    // A folder in the place of the file: nobody, root included, can write the summary there.
+    fs::create_dir(place.out().join(".summary.json.new")).unwrap();
+    let (_, output) = run(&mut place.lab(&["--runs", "1", "--contenders", "process"]));
+    let message = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        message.contains("cannot write") && message.contains(SUMMARY),
+        "{message}"
+    );
+    assert_eq!(message.matches("Is a directory").count(), 1, "{message}");
+    let shown = text(&output.stdout);
+    assert!(
+        shown.contains("p50 ms") && shown.contains("1 run is too few"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn two_labs_never_share_a_folder() {
+    let place = Place::new();
+    let mut first = place.lab(&["--runs", "5000", "--contenders", "process"]);
+    let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !place.out().join(SAMPLES).exists() {
+        assert!(Instant::now() < deadline, "the race does not get going");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (_, second) = run(&mut place.lab(&["--runs", "1", "--contenders", "process"]));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(first.id() as i32),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    first.wait().unwrap();
+    let message = text(&second.stderr);
+    assert!(
+        !second.status.success() && message.contains("another lab is writing"),
+        "{message}"
+    );
+    store::read_samples(&place.out()).unwrap();
 }
 
 #[test]

@@ -157,6 +157,10 @@ pub fn origin(provenance: &Provenance) -> String {
         format!("Linux {}", provenance.kernel),
         format!("KVM backend {}", provenance.kvm_backend),
         format!("cgroup {}", provenance.cgroup_mode),
+        format!("load {:.1}", provenance.load[0]),
+        format!("governor {}", provenance.governor.as_deref().unwrap_or("none")),
+        format!("THP {}", provenance.thp),
+        format!("KSM {}", if provenance.ksm { "on" } else { "off" }),
         provenance.date.clone(),
     ];
     parts.extend(

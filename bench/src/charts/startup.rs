@@ -4,7 +4,8 @@
 use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
 use super::layout::{self, Scale};
 use crate::results::{Contender, Purpose, Sample, Summary};
-use crate::words;
+use crate::verdict;
+use crate::words::{self, Difference};
 
 /// Height of the plot in pixels.
 const HEIGHT: f64 = 280.0;
@@ -83,15 +84,17 @@ fn title(summary: &Summary, curves: &[Curve]) -> String {
     let shown = |curve: &Curve| words::duration((curve.p50 * 1e6).round() as u64);
     if let (Some(vm), Some(container)) = (found("vm"), found("container")) {
         let ratio = words::comparison(summary, "vm", "container").map_or_else(String::new, |found| {
-            let [low, high] = found.ci95;
-            let too_close = low <= 1.0 && 1.0 <= high;
-            let times = format!(": {} times as long", words::ratio(found.ratio));
-            if too_close {
-                ": too close to tell apart".to_string()
-            } else {
-                times
+            match words::difference(&found) {
+                Difference::Apart => format!(": {} times as long", words::ratio(found.ratio)),
+                Difference::Alike => ": equally fast".to_string(),
+                Difference::Unknown => "; this run cannot tell them apart".to_string(),
             }
         });
+        // What the verdict may not say, the title may not either.
+        let ratio = match verdict::obstacle(summary) {
+            Some(_) => "; this run gives no verdict".to_string(),
+            None => ratio,
+        };
         return format!(
             "A VM has started after {}, a container after {} (medians){ratio}",
             shown(vm),

@@ -121,6 +121,15 @@ fn titles_are_computed_from_the_data() {
 }
 
 #[test]
+fn a_title_claims_no_more_than_the_verdict() {
+    let (mut summary, samples) = examples::typical_run();
+    let title = |summary: &Summary| startup::sheet(summary, &samples).0;
+    assert!(title(&summary).ends_with("times as long"), "{}", title(&summary));
+    summary.null_test.as_mut().unwrap().passed = false;
+    assert!(title(&summary).ends_with("no verdict"), "{}", title(&summary));
+}
+
+#[test]
 fn a_hostile_name_stays_text() {
     let (mut summary, mut samples) = examples::single_run();
     let name = "<script>\u{1}&\"'";

@@ -24,6 +24,10 @@ pub struct Peer {
     name: &'static str,
 }
 
+/// What lets crun run where both versions of cgroups are mounted, which it refuses.
+pub const HYBRID_FIX: &str = "run as root, and the race gets a mount namespace without the cgroup v2 mount; or boot \
+                              with systemd.unified_cgroup_hierarchy=1";
+
 /// The C runtime of Red Hat's containers project.
 pub const CRUN: Peer = Peer { name: "crun" };
 /// The reference runtime, in Go.
@@ -138,9 +142,7 @@ impl Contender for Oci {
     fn fix(&self, _status: i32) -> String {
         let name = self.peer.name;
         if name == "crun" && !geteuid().is_root() && cgroups::mode(&cgroups::hierarchies()) == "hybrid" {
-            return "run as root, and the race gets a mount namespace without the cgroup v2 mount; or boot with \
-                    systemd.unified_cgroup_hierarchy=1"
-                .into();
+            return HYBRID_FIX.into();
         }
         format!("the message is {name}'s own; `lab doctor` tests each thing a container needs")
     }

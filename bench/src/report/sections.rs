@@ -2,7 +2,7 @@
 
 use super::html::{escape, facts, paragraph, table, terms};
 use crate::results::{Memory, Phase, Summary};
-use crate::stats::NULL_TOLERANCE;
+use crate::stats::{NULL_TOLERANCE, NULL_WIDEST};
 use crate::words;
 
 /// What a table shows where nothing is known.
@@ -158,8 +158,8 @@ pub(super) fn method(summary: &Summary) -> String {
     let null_test = match &summary.null_test {
         Some(test) => format!(
             "{} was raced against itself in the same run. The truth is 1; the result was {:.3} (95% {:.3} to {:.3}). \
-             The test {}. It passes when the interval contains 1 or lies within {:.0}% of it; when it fails, the \
-             machine is too noisy and there is no verdict.",
+             The test {}. It passes when the interval contains 1 or lies within {:.0}% of it, and its high end is at \
+             most {NULL_WIDEST} times its low end; when it fails, the machine is too noisy and there is no verdict.",
             test.contender,
             test.ratio,
             test.ci95[0],

@@ -30,6 +30,11 @@ pub const FEWEST_FOR_AN_INTERVAL: u64 = 6;
 /// more than the rounding does (0.02 * 2.5 = 0.05), and that is where a verdict is a close call.
 pub const NULL_TOLERANCE: f64 = 0.02;
 
+/// How wide the interval of a null test may be: its high end over its low end. A wide interval contains 1 whatever the
+/// machine does, so a test without this bound is passed best by the noisiest machine. Above 2 the run could not tell a
+/// contender from one twice as slow, and a factor of two is what the lab is asked about.
+pub const NULL_WIDEST: f64 = 2.0;
+
 /// Compares contender `a` with contender `b` by the ratio of the medians of their samples, with its 95% interval.
 ///
 /// Without samples on both sides there is no ratio: it and the interval are NaN. Ask
@@ -46,22 +51,28 @@ pub fn compare(a: &str, a_samples: &[u64], b: &str, b_samples: &[u64]) -> Compar
 
 /// Compares two interleaved series of the same contender. They differ in nothing, so a difference is the machine's.
 ///
-/// Passed when the interval contains 1, or lies within [`NULL_TOLERANCE`] of it as a whole. Never passed without
-/// samples.
+/// Passed when the interval [shows no difference](shows_no_difference) and is [narrow enough](narrow_enough) for that
+/// to mean something. Never passed without samples.
 pub fn null_test(contender: &str, first: &[u64], second: &[u64]) -> NullTest {
     let (ratio, ci95) = ratio_of_medians(first, second, REDRAWS, SEED);
     NullTest {
         contender: contender.to_string(),
         ratio,
         ci95,
-        passed: shows_no_difference(ci95),
+        passed: shows_no_difference(ci95) && narrow_enough(ci95),
     }
 }
 
-fn shows_no_difference([low, high]: [f64; 2]) -> bool {
+/// Whether a null test's interval contains 1, or lies within [`NULL_TOLERANCE`] of it as a whole.
+pub fn shows_no_difference([low, high]: [f64; 2]) -> bool {
     let contains_one = low <= 1.0 && 1.0 <= high;
     let is_negligible = low >= 1.0 - NULL_TOLERANCE && high <= 1.0 + NULL_TOLERANCE;
     contains_one || is_negligible
+}
+
+/// Whether a null test's interval is at most [`NULL_WIDEST`] from end to end.
+pub fn narrow_enough([low, high]: [f64; 2]) -> bool {
+    high / low <= NULL_WIDEST
 }
 
 fn ratio_of_medians(a: &[u64], b: &[u64], redraws: usize, seed: u64) -> (f64, [f64; 2]) {
@@ -178,6 +189,12 @@ mod tests {
         let slow: Vec<u64> = (0..40).map(|i| 1_100_000 + i * 100).collect();
         let fast: Vec<u64> = (0..40).map(|i| 1_000_000 + i * 100).collect();
         assert!(!null_test("process", &slow, &fast).passed);
+        // 1 to 20 ms on both sides: no difference to be seen, and none of less than a factor of 2 could be.
+        let scattered: Vec<u64> = (1..=20).map(|i| i * 1_000_000).collect();
+        let noisy = null_test("process", &scattered, &scattered);
+        assert!(shows_no_difference(noisy.ci95) && !noisy.passed, "{noisy:?}");
+        assert!(narrow_enough([0.7, 1.4]) && !narrow_enough([0.49, 5.3]));
+        assert!(!narrow_enough([0.0, 1.0]) && !narrow_enough([f64::NAN, f64::NAN]));
         assert!(null_test("process", &slow, &slow).passed);
     }
 }

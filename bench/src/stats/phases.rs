@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::percentile::median;
-use crate::results::{Phase, Purpose, Sample};
+use crate::results::{self, Purpose, Sample};
+use protocol::phase::Phase;
 
 /// Name of the moment a run is over: the workload's first byte arrived in the harness.
 pub const FINISH_LINE: &str = "finish line";
@@ -22,7 +23,7 @@ const COMMON: f64 = 0.5;
 /// Only [`Purpose::Phases`] samples that reached the finish line count, and of a run's marks only those between the two
 /// lines; what a launcher does after the workload's first byte is no part of a start. Empty when no such sample has
 /// any mark.
-pub fn phases(samples: &[Sample]) -> Vec<Phase> {
+pub fn phases(samples: &[Sample]) -> Vec<results::Phase> {
     let mut moments: BTreeMap<&str, Moment> = BTreeMap::new();
     let mut finishes = Vec::new();
     for sample in samples.iter().filter(|sample| sample.purpose == Purpose::Phases) {
@@ -61,7 +62,7 @@ pub fn phases(samples: &[Sample]) -> Vec<Phase> {
     ends.into_iter()
         .map(|(end, name, emitter)| {
             let end_ns = end.round() as u64;
-            let phase = Phase {
+            let phase = results::Phase {
                 name: name.to_string(),
                 start_ns,
                 duration_ns: end_ns - start_ns,
@@ -80,8 +81,11 @@ struct Moment<'a> {
 }
 
 /// The marks between the two lines, each name once (the first time counts), without the lab's own marks of the lines.
+///
+/// Nor with the end: a workload as short as `hello` may be over before the harness is scheduled to read its first byte,
+/// but ending is no part of a start, however early it comes.
 fn marks_within(sample: &Sample, finish: u64) -> impl Iterator<Item = (&str, u64, &str)> {
-    let mut seen: Vec<&str> = vec![FINISH_LINE, "start line"];
+    let mut seen: Vec<&str> = vec![FINISH_LINE, "start line", Phase::Exit.name()];
     sample.marks.iter().filter_map(move |mark| {
         let offset = mark
             .ns
@@ -122,7 +126,7 @@ mod tests {
         }
     }
 
-    fn seen(phases: &[Phase]) -> Vec<(&str, u64, u64)> {
+    fn seen(phases: &[results::Phase]) -> Vec<(&str, u64, u64)> {
         phases
             .iter()
             .map(|phase| (phase.name.as_str(), phase.start_ns, phase.duration_ns))
@@ -175,6 +179,15 @@ mod tests {
         assert_eq!(
             seen(&phases(&[sample])),
             [("a", 0, 30), ("b", 30, 30), (FINISH_LINE, 60, 40)]
+        );
+    }
+
+    #[test]
+    fn an_end_before_the_finish_line_is_no_phase() {
+        let sample = run(Some(100), &[("exec", 40), ("first output", 90), ("exit", 95)]);
+        assert_eq!(
+            seen(&phases(&[sample])),
+            [("exec", 0, 40), ("first output", 40, 50), (FINISH_LINE, 90, 10)]
         );
     }
 

@@ -160,7 +160,8 @@ mod tests {
                 styled: false,
             },
         );
-        assert!(text.contains("vm: there is no /dev/kvm"), "{text}");
+        assert!(text.contains("vm: not raced"), "{text}");
+        assert!(!text.contains("there is no /dev/kvm"), "once is enough: {text}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The phase table.
 
-use super::startup::why_skipped;
 use super::{Paper, lines, paragraph, table};
 use crate::results::{Contender, Phase, Status, Summary};
 use crate::words;
@@ -8,6 +7,7 @@ use crate::words;
 /// The two sides, left and right.
 const SIDES: [&str; 2] = ["container", "vm"];
 
+/// The reason why a side is missing stands under the start-up table, which is printed before this one.
 pub(super) fn on(summary: &Summary, paper: Paper) -> String {
     let sides = SIDES.map(|name| (name, summary.contenders.iter().find(|contender| contender.name == name)));
     let reported: Vec<&Contender> = sides
@@ -66,7 +66,9 @@ fn sum(side: &[Phase]) -> [String; 3] {
 fn why_missing(name: &str, side: Option<&Contender>) -> Option<String> {
     match side {
         None => Some(format!("{name}: not asked for in this run.")),
-        Some(contender) if contender.status == Status::Skipped => Some(why_skipped(contender)),
+        Some(contender) if contender.status == Status::Skipped => {
+            Some(format!("{name}: not raced; the reason stands above."))
+        }
         Some(contender) if contender.phases.is_empty() => Some(format!("{name}: no run reported its phases.")),
         Some(_) => None,
     }

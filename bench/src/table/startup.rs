@@ -4,6 +4,10 @@ use super::{Paper, lines, paragraph, table};
 use crate::results::{Contender, Summary};
 use crate::words;
 
+/// What the column `peak memory` counts, and why the memory chart, which shows what an instance holds, may show more.
+const PEAK_MEMORY: &str = "Peak memory: the most ever charged to its cgroup. A file page is charged to whoever read it \
+                           first, so what was cached before is not in it.";
+
 pub(super) fn on(summary: &Summary, paper: Paper) -> String {
     let header = [
         "contender",
@@ -25,6 +29,10 @@ pub(super) fn on(summary: &Summary, paper: Paper) -> String {
     } else {
         lines(&table)
     };
+    if measured.iter().any(|contender| peak(contender).is_some()) {
+        text.push('\n');
+        text.push_str(&paragraph(PEAK_MEMORY, 2, paper));
+    }
     for contender in skipped {
         text.push('\n');
         text.push_str(&paragraph(&why_skipped(contender), 2, paper));
@@ -48,16 +56,16 @@ fn row(summary: &Summary, contender: &Contender) -> Vec<String> {
             None if contender.name == "process" => "1".to_string(),
             None => unknown(),
         },
-        contender
-            .memory
-            .as_ref()
-            .and_then(|memory| memory.peak_bytes)
-            .map_or_else(unknown, words::bytes),
+        peak(contender).map_or_else(unknown, words::bytes),
     ]
 }
 
+fn peak(contender: &Contender) -> Option<u64> {
+    contender.memory.as_ref()?.peak_bytes
+}
+
 /// `vm: there is no /dev/kvm. To change that: load the module`.
-pub(super) fn why_skipped(contender: &Contender) -> String {
+fn why_skipped(contender: &Contender) -> String {
     let reason = contender
         .reason
         .as_deref()
