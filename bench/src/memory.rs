@@ -146,8 +146,8 @@ fn read(running: &Running, contender: &dyn Contender, account: Option<&Account>,
         }
         Err(error) => notes.push(error.to_string()),
     }
-    if contender.has_guest_memory() {
-        match smaps::guest_memory(running.pid()) {
+    if let Some(initrd) = contender.guest_initrd() {
+        match smaps::guest_memory(running.pid(), initrd) {
             Ok(guest) => {
                 memory.guest_configured_bytes = Some(guest.configured);
                 memory.guest_touched_bytes = Some(guest.touched);

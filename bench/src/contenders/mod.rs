@@ -70,9 +70,9 @@ pub trait Contender {
         false
     }
 
-    /// Whether its launcher holds a guest's memory.
-    fn has_guest_memory(&self) -> bool {
-        false
+    /// The file its launcher lays over the end of a guest's memory; None for those that hold no guest.
+    fn guest_initrd(&self) -> Option<&Path> {
+        None
     }
 
     /// Ends the launch `id` if need be, and removes what `id` leaves behind when it is killed instead of ending by itself.

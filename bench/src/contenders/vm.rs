@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use protocol::status;
@@ -45,8 +45,8 @@ impl Contender for Vm {
         true
     }
 
-    fn has_guest_memory(&self) -> bool {
-        true
+    fn guest_initrd(&self) -> Option<&Path> {
+        Some(&self.initrd)
     }
 
     fn details(&self) -> BTreeMap<String, String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// The name `vmm` gives to the mapping that is the guest's memory.
 const GUEST_MEMORY: &str = "guest-memory";
@@ -86,18 +87,19 @@ pub fn usage(processes: &[u32]) -> Result<Usage, Error> {
     Ok(sum)
 }
 
-/// Finds the guest's memory among the mappings of process `pid`.
+/// Finds the guest's memory among the mappings of process `pid`, whose initrd is `file`.
 ///
 /// # Errors
 /// When the process cannot be looked at, or has no such mapping.
-pub fn guest_memory(pid: u32) -> Result<Guest, Error> {
+pub fn guest_memory(pid: u32, file: &Path) -> Result<Guest, Error> {
     let text = read(format!("/proc/{pid}/smaps"))?;
-    find_guest(&text).ok_or(Error::NoGuestMemory(pid))
+    find_guest(&text, file).ok_or(Error::NoGuestMemory(pid))
 }
 
-/// The mapping with the guest's name, or of a guest's size, and the files mapped directly behind it: `vmm` lays the
-/// initrd's file over the end of guest memory instead of copying it there.
-fn find_guest(smaps: &str) -> Option<Guest> {
+/// The mapping with the guest's name, or of a guest's size, and behind it the initrd: `vmm` lays that file over the end
+/// of guest memory instead of copying it there. No other file counts: what the loader put behind guest memory may well
+/// be the VMM's own program.
+fn find_guest(smaps: &str, file: &Path) -> Option<Guest> {
     let mappings = mappings(smaps);
     let named = mappings.iter().position(|mapping| mapping.line.contains(GUEST_MEMORY));
     let large = || {
@@ -109,12 +111,12 @@ fn find_guest(smaps: &str) -> Option<Guest> {
     };
     let first = named.or_else(large)?;
     let mut guest = mappings[first].pages;
-    for pair in mappings[first..].windows(2) {
-        if !pair[1].is_file_behind(&pair[0]) {
-            break;
-        }
-        guest.configured += pair[1].pages.configured;
-        guest.touched += pair[1].pages.touched;
+    if let Some(next) = mappings.get(first + 1)
+        && next.is_behind(&mappings[first])
+        && next.maps(file)
+    {
+        guest.configured += next.pages.configured;
+        guest.touched += next.pages.touched;
     }
     Some(guest)
 }
@@ -126,17 +128,21 @@ struct Mapping<'a> {
 }
 
 impl Mapping<'_> {
-    fn is_file_behind(&self, other: &Mapping) -> bool {
+    fn is_behind(&self, other: &Mapping) -> bool {
         let addresses = |line: &str| {
             let (start, end) = line.split(' ').next()?.split_once('-')?;
             Some((start.to_owned(), end.to_owned()))
         };
-        let behind = match (addresses(other.line), addresses(self.line)) {
+        match (addresses(other.line), addresses(self.line)) {
             (Some((_, end)), Some((start, _))) => end == start,
             _ => false,
-        };
-        // Anonymous memory has inode 0.
-        behind && self.line.split_whitespace().nth(4).is_some_and(|inode| inode != "0")
+        }
+    }
+
+    /// Five fields stand before the path, which may hold spaces itself.
+    fn maps(&self, file: &Path) -> bool {
+        file.to_str()
+            .is_some_and(|file| self.line.ends_with(&format!(" {file}")))
     }
 }
 
@@ -187,26 +193,35 @@ mod tests {
             let smaps = format!(
                 "7f10-7f20 rw-p {name}\nSize: 64 kB\nRss: 8 kB\nPss: 8 kB\n\
                  7f20-7f30 rw-p 0 08:01 99   /tmp/initrd.cpio\nSize: 32 kB\nRss: 4 kB\n\
-                 7f30-7f40 rw-p 0 00:00 0\nSize: 16 kB\nRss: 16 kB\n"
+                 7f30-7f40 r-xp 0 08:01 98   /usr/bin/vmm\nSize: 16 kB\nRss: 16 kB\n"
             );
             let expected = Guest {
                 configured: 96 * KIBIBYTE,
                 touched: 12 * KIBIBYTE,
             };
-            assert_eq!(find_guest(&smaps), Some(expected));
+            assert_eq!(find_guest(&smaps, Path::new("/tmp/initrd.cpio")), Some(expected));
+            let alone = Guest {
+                configured: 64 * KIBIBYTE,
+                touched: 8 * KIBIBYTE,
+            };
+            assert_eq!(find_guest(&smaps, Path::new("/tmp/another.cpio")), Some(alone));
         }
     }
 
     #[test]
-    fn guest_memory_without_a_name_is_found_by_its_size() {
+    fn guest_memory_without_a_name_is_found_by_its_size_and_the_program_behind_it_is_not_the_guests() {
+        let initrd = Path::new("/tmp/initrd.cpio");
         let small = "7f10-7f20 rw-p 0 00:00 0\nSize: 99 kB\nRss: 99 kB\n";
-        assert_eq!(find_guest(small), None);
-        let both = format!("{small}7f20-7f30 rw-p 0 00:00 0\nSize: 65536 kB\nRss: 700 kB\n");
+        assert_eq!(find_guest(small, initrd), None);
+        let both = format!(
+            "{small}7f20-7f30 rw-p 0 00:00 0\nSize: 65536 kB\nRss: 700 kB\n\
+             7f30-7f40 r-xp 0 08:01 98   /usr/bin/vmm\nSize: 900 kB\nRss: 640 kB\n"
+        );
         let expected = Guest {
             configured: 64 << 20,
             touched: 700 * KIBIBYTE,
         };
-        assert_eq!(find_guest(&both), Some(expected));
+        assert_eq!(find_guest(&both, initrd), Some(expected));
     }
 
     #[test]
