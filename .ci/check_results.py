@@ -19,6 +19,8 @@ import zlib
 
 SCHEMA = 1
 PROVENANCE = ["date", "cpu", "kernel", "kvm_backend", "cgroup_mode", "load", "workload_sha256", "kernel_sha256"]
+# What `vmm run` gives a guest unless told otherwise.
+GUEST_MEMORY = 64 << 20
 CHARTS = ["startup.svg", "phases.svg", "memory.svg"]
 
 problems = []
@@ -67,6 +69,8 @@ def check_summary(summary, asked):
     check(len(checksums) == 1 and None not in checksums, f"the checksums differ or are not known: {checksums}")
     for name in {"vm", "container"} & set(measured):
         check(contenders[name]["phases"], f"{name} has no phases")
+    if "vm" in measured:
+        check_guest_memory(contenders["vm"].get("memory") or {})
     for comparison in summary["comparisons"]:
         low, high = comparison["ci95"]
         check(0 < low <= comparison["ratio"] <= high, f"ratio outside its interval: {comparison}")
@@ -75,6 +79,16 @@ def check_summary(summary, asked):
         check(set(measured) - {"process"} <= against_process, f"only {against_process} are compared with process")
     check(summary.get("null_test") is not None, "there is no null test")
     return contenders, measured
+
+
+def check_guest_memory(memory):
+    configured, touched = memory.get("guest_configured_bytes"), memory.get("guest_touched_bytes")
+    if configured is None or touched is None:
+        check(memory.get("note"), "the guest's memory is not known, and no note says why")
+        return
+    check(configured == GUEST_MEMORY, f"the guest may use {configured} bytes, not the {GUEST_MEMORY} it was given")
+    held = (memory.get("unique_bytes") or 0) + (memory.get("shared_bytes") or 0)
+    check(0 < touched <= held, f"the guest touched {touched} bytes of the {held} its VMM holds")
 
 
 def check_samples(folder, contenders, measured, runs):
