@@ -52,7 +52,7 @@ pub struct RunArguments {
     /// Limit on processes and threads
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pids: Option<u64>,
-    /// Host name inside
+    /// Host name inside [default: lab-container]
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
     /// Environment variable for the program, which gets PATH and nothing else from elsewhere

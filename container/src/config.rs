@@ -18,7 +18,7 @@ pub struct Config {
     pub namespaces: Namespaces,
     /// What it may use.
     pub limits: Limits,
-    /// Its host name; the host's when `None`.
+    /// Its host name; when `None`, one that tells it from the host, or the host's without a UTS namespace.
     pub hostname: Option<String>,
     /// The program's working directory, in the container.
     pub workdir: PathBuf,

@@ -22,6 +22,10 @@ use crate::namespaces::Namespace;
 use crate::run::status_of;
 use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals};
 
+/// The container's name unless it is given one: a new UTS namespace starts with a copy of the host's, and a program that
+/// prints the host's name looks as if it had none of its own.
+const DEFAULT_HOSTNAME: &str = "lab-container";
+
 /// What the first process has from the launcher.
 pub struct Init<'a> {
     /// What to run, and how.
@@ -103,9 +107,10 @@ impl Init<'_> {
         if namespaces.has(Namespace::Net) {
             network::raise_loopback()?;
         }
-        if let Some(name) = &self.config.hostname {
+        let own_name = namespaces.has(Namespace::Uts).then_some(DEFAULT_HOSTNAME);
+        if let Some(name) = self.config.hostname.as_deref().or(own_name) {
             sethostname(name).map_err(|errno| Error::Hostname {
-                name: name.clone(),
+                name: name.to_owned(),
                 errno,
             })?;
         }

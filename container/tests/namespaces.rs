@@ -118,6 +118,7 @@ fn the_host_name_is_the_containers() {
     let image = image_or_skip!();
     let before = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(text(&shell(image, &["--hostname", "inside"], "hostname")), "inside");
+    assert_eq!(text(&shell(image, &[], "hostname")), "lab-container");
     assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), before);
     let long = "x".repeat(65);
     assert!(message(&shell(image, &["--hostname", &long], "true"), 125).contains("cannot set the host name"));

@@ -117,6 +117,8 @@ fn namespaces() -> Option<Vec<String>> {
     entries("/proc/self/ns").map(|names| {
         names
             .iter()
+            // Where its children would be started, which is the same until it says otherwise.
+            .filter(|name| !name.ends_with("_for_children"))
             .filter_map(|name| fs::read_link(format!("/proc/self/ns/{name}")).ok())
             .map(|link| link.to_string_lossy().into_owned())
             .collect()
