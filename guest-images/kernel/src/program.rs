@@ -13,6 +13,7 @@ use crate::files::Files;
 use crate::frames::pointer;
 use crate::host::{self, Report};
 use crate::state::Kernel;
+use crate::trap::SIGKILL;
 
 /// Types of the auxiliary vector (System V ABI for x86-64, 3.4.3; linux/auxvec.h).
 mod auxiliary {
@@ -229,7 +230,7 @@ fn load_image(kernel: &mut Kernel, boot: &Boot, path: &mut [u8; 4096]) -> Image 
     let heap = end.next_multiple_of(PAGE);
     space.heap = (heap, heap);
     if space.map_in_place(&mut kernel.frames).is_err() {
-        refuse(name, status::SIGNAL_BASE + 9, "out of memory for its page tables");
+        refuse(name, status::SIGNAL_BASE + SIGKILL, "out of memory for its page tables");
     }
     Image {
         entry: base + program.entry,

@@ -18,7 +18,8 @@ const SIGILL: u8 = 4;
 const SIGTRAP: u8 = 5;
 const SIGBUS: u8 = 7;
 const SIGFPE: u8 = 8;
-const SIGKILL: u8 = 9;
+/// What a program that cannot be given memory ends with, as from Linux's out-of-memory killer.
+pub const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
 
 /// Called for every exception. Returns when the program may go on.

@@ -4,9 +4,6 @@
 //! When there was no workload to speak of, the launcher's own status says why. Programs rarely use these numbers; the
 //! message on standard error tells the two apart for certain. 125, 126 and 127 mean what they mean to `docker run`.
 
-/// The program wrote through a bad pointer: 128 + SIGSEGV.
-pub const SEGMENTATION_FAULT: u8 = 139;
-
 /// There is no `/dev/kvm`.
 pub const NO_KVM: u8 = 110;
 /// `/dev/kvm` is there and may not be opened.
