@@ -22,6 +22,63 @@ const CAP_AUDIT_WRITE: u32 = 29;
 /// What a container keeps, as a bit mask.
 pub const KEPT: u64 = 1 << CAP_KILL | 1 << CAP_NET_BIND_SERVICE | 1 << CAP_AUDIT_WRITE;
 
+/// The kernel's names, by number (`linux/capability.h`, Linux 6.18), without their common `CAP_`.
+pub const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The names of the capabilities in a set, without `CAP_`; a number where the kernel is newer than the list.
+pub fn names(set: u64) -> Vec<String> {
+    (0..u64::BITS)
+        .filter(|capability| set & (1 << capability) != 0)
+        .map(|capability| {
+            NAMES
+                .get(capability as usize)
+                .map_or_else(|| capability.to_string(), |&name| name.to_owned())
+        })
+        .collect()
+}
+
 /// The layout of the capability system calls with 64 capabilities in two 32-bit words (`linux/capability.h`).
 const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
@@ -98,4 +155,15 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_at_their_numbers() {
+        assert_eq!(names(KEPT), ["KILL", "NET_BIND_SERVICE", "AUDIT_WRITE"]);
+        assert_eq!(names(1 << 40 | 1 << 63), ["CHECKPOINT_RESTORE", "63"]);
+    }
 }

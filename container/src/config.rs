@@ -11,6 +11,7 @@ use crate::rootfs::Image;
 use crate::users::User;
 
 /// A container to be.
+#[derive(Clone)]
 pub struct Config {
     /// What its root file system is made of.
     pub image: Image,

@@ -30,6 +30,7 @@ pub const WORKLOAD: &str = "workload";
 const STACK_BYTES: usize = 64 << 10;
 
 /// What to run, as execve takes it.
+#[derive(Clone)]
 pub struct Program {
     /// The program as the user named it, and its arguments.
     pub arguments: Vec<CString>,
