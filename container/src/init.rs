@@ -105,7 +105,7 @@ impl Init<'_> {
             unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|errno| Error::CgroupNamespace { errno })?;
         }
         if namespaces.has(Namespace::Net) {
-            network::raise_loopback()?;
+            network::loopback::raise()?;
         }
         let own_name = namespaces.has(Namespace::Uts).then_some(DEFAULT_HOSTNAME);
         if let Some(name) = self.config.hostname.as_deref().or(own_name) {
@@ -201,7 +201,7 @@ pub enum Error {
     Cgroup(#[from] cgroup::Error),
     /// The network.
     #[error(transparent)]
-    Network(#[from] network::Error),
+    Network(#[from] network::loopback::Error),
     /// The root file system.
     #[error(transparent)]
     Rootfs(#[from] rootfs::Error),

@@ -1,4 +1,4 @@
-//! The container's network: a loopback interface, switched on.
+//! The loopback interface, switched on.
 //!
 //! A new network namespace has `lo` and nothing else, and `lo` is down. Raising it is one ioctl; the kernel then gives
 //! it 127.0.0.1 and ::1 by itself (netdevice(7)).
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::errno::why;
 
 /// Raises the loopback interface of this network namespace.
-pub fn raise_loopback() -> Result<(), Error> {
+pub fn raise() -> Result<(), Error> {
     let failed = |errno| Error { errno };
     // A local socket answers interface requests as well as an IPv4 one, and is there on kernels without IPv4.
     // SAFETY: socket(2) takes no pointers.
