@@ -11,6 +11,7 @@ fn build() -> Result<(), Error> {
         "build.rs",
         "kernel",
         "workload",
+        "init",
         "protocol",
         "builder",
         "../Cargo.toml",
@@ -23,15 +24,20 @@ fn build() -> Result<(), Error> {
         features: "bare-metal",
         flags: "",
     })?;
-    let workload = guest_builder::build(Binary {
-        package: "workload",
-        target: STATIC_LINUX,
-        profile: "guest",
-        features: "",
-        // At a fixed address: nothing to relocate, so no page of the program is written to before it runs.
-        flags: "-Crelocation-model=static",
-    })?;
+    let program = |package| {
+        guest_builder::build(Binary {
+            package,
+            target: STATIC_LINUX,
+            profile: "guest",
+            features: "",
+            // At a fixed address: nothing to relocate, so no page of the program is written to before it runs.
+            flags: "-Crelocation-model=static",
+        })
+    };
+    let workload = program("workload")?;
+    let init = program("init")?;
     println!("cargo::rustc-env=LAB_KERNEL={}", kernel.display());
     println!("cargo::rustc-env=LAB_WORKLOAD={}", workload.display());
+    println!("cargo::rustc-env=LAB_INIT={}", init.display());
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What runs on the inside, built together with whoever embeds it: the lab kernel and the workload.
+//! What runs on the inside, built together with whoever embeds it: the lab kernel, the workload,
+//! and the first process of a Linux guest.
 
 /// Start a page, so that whoever maps the bytes can map them in place.
 #[repr(C, align(4096))]
@@ -12,6 +13,9 @@ pub static KERNEL: &[u8] = &KERNEL_BYTES.0;
 
 /// The workload: a static ELF program for x86-64 Linux. The same bytes run on both sides.
 pub static WORKLOAD: &[u8] = &WORKLOAD_BYTES.0;
+
+/// The first process of a Linux guest: a static program that sets up the guest and runs another.
+pub static INIT: &[u8] = include_bytes!(env!("LAB_INIT"));
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 //! as Linux does; there is one boot path.
 
 use std::io;
+use std::ops::Range;
 
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
@@ -72,24 +73,28 @@ pub fn write(
     params.hdr.ramdisk_size = initrd.size as u32;
     params.hdr.setup_data = layout::SETUP_DATA;
 
-    let size = memory::size(memory);
-    let below_hole = size.min(layout::DEVICE_HOLE);
-    let mut map = vec![ram(0, layout::LOW_RAM_END), ram(layout::HIGH_RAM, below_hole)];
-    if size > below_hole {
-        map.push(ram(layout::ABOVE_4G, layout::ABOVE_4G + size - below_hole));
+    let ranges = ram(memory);
+    for (entry, range) in params.e820_table.iter_mut().zip(&ranges) {
+        *entry = boot_e820_entry {
+            addr: range.start,
+            size: range.end - range.start,
+            r#type: E820_RAM,
+        };
     }
-    params.e820_table[..map.len()].copy_from_slice(&map);
-    params.e820_entries = map.len() as u8;
+    params.e820_entries = ranges.len() as u8;
     memory.write_obj(Page(params), GuestAddress(layout::BOOT_PARAMS))?;
     Ok(())
 }
 
-fn ram(start: u64, end: u64) -> boot_e820_entry {
-    boot_e820_entry {
-        addr: start,
-        size: end - start,
-        r#type: E820_RAM,
+/// The memory map: what a kernel may use as RAM. Not the hole below the first MiB, nor the devices below 4 GiB.
+pub fn ram(memory: &GuestMemoryMmap) -> Vec<Range<u64>> {
+    let size = memory::size(memory);
+    let below_hole = size.min(layout::DEVICE_HOLE);
+    let mut ranges = vec![0..layout::LOW_RAM_END, layout::HIGH_RAM..below_hole];
+    if size > below_hole {
+        ranges.push(layout::ABOVE_4G..layout::ABOVE_4G + size - below_hole);
     }
+    ranges
 }
 
 /// Linked list of one: next (0), type, length, data (`struct setup_data`).

@@ -2,29 +2,48 @@
 //!
 //! `OPTIONS rdinit=PROGRAM -- ARG...`, as Linux has it: `rdinit` names the program in the initrd, what stands behind
 //! `--` becomes its arguments. An argument with white space stands in double quotes. Within quotes the lab kernel also
-//! takes `\"` and `\\`, so that every argument can be passed.
+//! takes `\"` and `\\`, so that every argument can be passed. Where the lab's init comes first, `rdinit` names that, and
+//! it finds program and arguments in the initrd.
 
-use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+
+use crate::initrd;
+use crate::machine::Kind;
+use crate::vm::Config;
 
 /// Tells the lab kernel that marks are wanted. It must come first: the kernel looks for it in its first instructions.
 pub const MARKS: &[u8] = b"lab.marks";
 
+/// What a kernel on a PC of ours should know before anything else. The console is the first serial port; a restart goes
+/// through the keyboard controller (`k`), which is the only way out we have; a panic restarts at once (-1), which ends the
+/// VM instead of leaving it hanging; and only errors are printed, so that the program's output stands alone. Whatever
+/// `--cmdline` says comes later and wins.
+pub const PC: &[u8] = b"console=ttyS0 reboot=k panic=-1 quiet";
+
 /// Builds the command line.
-pub fn build(marks: bool, options: &OsStr, program: &OsStr, arguments: &[OsString]) -> Vec<u8> {
+pub fn build(config: &Config, marks: bool) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
-    if marks {
-        line.extend_from_slice(MARKS);
+    let mut option = |bytes: &[u8]| {
+        line.extend_from_slice(bytes);
         line.push(b' ');
+    };
+    match config.machine {
+        Kind::Bare if marks => option(MARKS),
+        Kind::Bare => {}
+        Kind::Pc => option(PC),
     }
-    if !options.is_empty() {
-        line.extend_from_slice(options.as_bytes());
-        line.push(b' ');
+    if !config.options.is_empty() {
+        option(config.options.as_bytes());
     }
+    let start = &config.start;
     line.extend_from_slice(b"rdinit=");
-    line.extend(quote(program.as_bytes()));
+    if start.init {
+        line.extend_from_slice(initrd::INIT_PATH);
+        return line;
+    }
+    line.extend(quote(start.program.as_bytes()));
     line.extend_from_slice(b" --");
-    for argument in arguments {
+    for argument in &start.arguments {
         line.push(b' ');
         line.extend(quote(argument.as_bytes()));
     }
@@ -50,6 +69,7 @@ fn quote(argument: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::Start;
 
     #[test]
     fn plain_words_stay_plain_and_others_are_quoted() {
@@ -60,14 +80,25 @@ mod tests {
             r#"say "\n""#.into(),
             r"back\slash".into(),
         ];
-        let line = build(false, OsStr::new("quiet"), OsStr::new("/bin/echo"), &arguments);
+        let mut config = Config {
+            options: "quiet".into(),
+            start: Start {
+                init: false,
+                program: "/bin/echo".into(),
+                arguments: arguments.into(),
+            },
+            ..Config::default()
+        };
         assert_eq!(
-            String::from_utf8(line).unwrap(),
+            String::from_utf8(build(&config, false)).unwrap(),
             r#"quiet rdinit=/bin/echo -- -n "a b" "" "say \"\\n\"" back\slash"#
         );
-        assert_eq!(
-            build(true, OsStr::new(""), OsStr::new("x"), &[]),
-            b"lab.marks rdinit=x --"
-        );
+        config.options = "".into();
+        config.start.arguments.clear();
+        assert_eq!(build(&config, true), b"lab.marks rdinit=/bin/echo --");
+        config.machine = Kind::Pc;
+        config.start.init = true;
+        let line = build(&config, true);
+        assert!(line.starts_with(PC) && line.ends_with(b" rdinit=/.lab/init"));
     }
 }

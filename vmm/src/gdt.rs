@@ -25,6 +25,8 @@ const BUSY_TSS: u16 = 0xb;
 
 /// Flags of the code segment, as bits 40-55 of its descriptor have them.
 pub const CODE: u16 = PRESENT | CODE_OR_DATA | EXECUTE_READ_ACCESSED | LONG_MODE | PAGE_GRANULAR;
+/// Flags of a 32-bit code segment, which a PVH kernel starts in; it loads a table of its own before it looks at ours.
+pub const CODE_32: u16 = PRESENT | CODE_OR_DATA | EXECUTE_READ_ACCESSED | DEFAULT_32_BIT | PAGE_GRANULAR;
 /// Flags of the data segment.
 pub const DATA: u16 = PRESENT | CODE_OR_DATA | READ_WRITE_ACCESSED | DEFAULT_32_BIT | PAGE_GRANULAR;
 /// Flags of the task state segment.

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
+use crate::vm::Start;
 use crate::{cpio, layout, memory};
 
 /// Where the guest's file system comes from.
@@ -67,20 +69,46 @@ pub enum Error {
     Copy(#[from] GuestMemoryError),
 }
 
-/// Puts the initrd at the top of guest memory, above the kernel that ends at `kernel_end`.
-pub fn place(memory: &GuestMemoryMmap, source: &Source, kernel_end: u64) -> Result<Placed, Error> {
+/// Where the lab's init lies in a guest's file system.
+pub const INIT_PATH: &[u8] = b"/.lab/init";
+
+/// Puts the initrd at the top of guest memory, above the kernel that ends at `kernel_end`; behind it, where `start` asks
+/// for one, an archive with the lab's init. A kernel unpacks archives one after the other, as if they were one.
+pub fn place(memory: &GuestMemoryMmap, source: &Source, start: &Start, kernel_end: u64) -> Result<Placed, Error> {
+    let init = if start.init { init_archive(start)? } else { Vec::new() };
     match source {
         Source::Archive(path) => {
             let (file, size) = open_archive(path)?;
-            let placed = find_room(memory, size, kernel_end)?;
-            if size > 0 {
+            if init.is_empty() {
+                let placed = find_room(memory, size, kernel_end)?;
                 memory::map_file(memory, placed.address, &file, size)?;
+                return Ok(placed);
             }
+            // NULs between archives are passed over, so the second may start at the next page.
+            let whole = size.next_multiple_of(layout::PAGE);
+            let placed = find_room(memory, whole + init.len() as u64, kernel_end)?;
+            memory::map_file(memory, placed.address, &file, size)?;
+            memory.write_slice(&init, GuestAddress(placed.address + whole))?;
             Ok(placed)
         }
-        Source::Directory(path) => copy(memory, &cpio::pack_directory(path)?, kernel_end),
-        Source::Workload => copy(memory, &workload_archive()?, kernel_end),
+        Source::Directory(path) => copy(memory, &[cpio::pack_directory(path)?, init].concat(), kernel_end),
+        Source::Workload => copy(memory, &[workload_archive()?, init].concat(), kernel_end),
     }
+}
+
+/// An archive that holds the lab's init, what it is to run, and what it needs to begin: places to mount on, and a console.
+fn init_archive(start: &Start) -> Result<Vec<u8>, cpio::Error> {
+    const CONSOLE: u64 = libc::makedev(5, 1);
+    let words = std::iter::once(&start.program).chain(&start.arguments);
+    let words: Vec<_> = words.map(|word| word.as_bytes()).collect();
+    let mut archive = cpio::Archive::default();
+    for directory in [&b".lab"[..], b"dev", b"proc", b"sys", b"tmp"] {
+        archive.add(directory, cpio::DIRECTORY, 0, &[])?;
+    }
+    archive.add(b"dev/console", libc::S_IFCHR | 0o600, CONSOLE, &[])?;
+    archive.add(&INIT_PATH[1..], cpio::PROGRAM, 0, guest_images::INIT)?;
+    archive.add(b".lab/command", libc::S_IFREG | 0o644, 0, &words.join(&0))?;
+    Ok(archive.finish())
 }
 
 /// An archive that holds the embedded workload and nothing else.

@@ -8,6 +8,7 @@ use std::io::{self, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use linux_loader::loader::bootparam::setup_header;
+use linux_loader::loader::elf::PvhBootCapability;
 use linux_loader::loader::{self, BzImage, Elf, KernelLoader, KernelLoaderResult};
 use vm_memory::{GuestAddress, GuestMemoryMmap, ReadVolatile};
 
@@ -26,10 +27,19 @@ pub enum Kernel {
     File(PathBuf),
 }
 
+/// The state in which a kernel wants the processor at its first instruction, and where that is (guest-physical).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// 64-bit mode with paging on, RSI at the zero page: the Linux 64-bit boot protocol.
+    Linux64(u64),
+    /// 32-bit protected mode, RBX at the start info: PVH.
+    Pvh(u64),
+}
+
 /// A kernel in guest memory.
 pub struct Loaded {
-    /// Guest-physical address of its first instruction.
-    pub entry: u64,
+    /// Its first instruction.
+    pub entry: Entry,
     /// First address behind it.
     pub end: u64,
     /// What a bzImage says of itself; its boot parameters start from this.
@@ -57,6 +67,11 @@ pub enum Error {
         /// What the loader says.
         source: loader::Error,
     },
+    /// No PVH entry.
+    #[error(
+        "{0} has no PVH entry point: a kernel says it in an ELF note (Linux: CONFIG_PVH=y, and a vmlinux, not a bzImage). Leave out --pvh to enter it by the Linux boot protocol"
+    )]
+    NoPvh(PathBuf),
     /// The kernel does not fit.
     #[error(
         "{path} does not fit into {memory} MiB of guest memory, or is cut short. Give the guest more with --memory"
@@ -69,20 +84,21 @@ pub enum Error {
     },
 }
 
-/// Copies `kernel` to where it wants to lie in guest memory.
-pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel) -> Result<Loaded, Error> {
+/// Copies `kernel` to where it wants to lie in guest memory; `pvh` asks for its PVH entry.
+pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel, pvh: bool) -> Result<Loaded, Error> {
     match kernel {
         Kernel::Lab => load_image(
             memory,
             &mut Cursor::new(guest_images::KERNEL),
             Path::new("the lab kernel"),
+            pvh,
         ),
         Kernel::File(path) => {
             let mut file = File::open(path).map_err(|source| Error::Read {
                 path: path.clone(),
                 source,
             })?;
-            load_image(memory, &mut file, path)
+            load_image(memory, &mut file, path, pvh)
         }
     }
 }
@@ -91,6 +107,7 @@ fn load_image<F: Read + ReadVolatile + Seek>(
     memory: &GuestMemoryMmap,
     image: &mut F,
     path: &Path,
+    pvh: bool,
 ) -> Result<Loaded, Error> {
     let mut magic = [0u8; 4];
     // A file shorter than a magic number is no kernel either, and the loader below will say so.
@@ -114,12 +131,19 @@ fn load_image<F: Read + ReadVolatile + Seek>(
             kernel_load,
             kernel_end,
             setup_header,
-            ..
+            pvh_boot_cap,
         }) => {
-            let entry = kernel_load.0 + if setup_header.is_some() { BZIMAGE_ENTRY_64 } else { 0 };
+            let entry = match (pvh, pvh_boot_cap, setup_header) {
+                (true, PvhBootCapability::PvhEntryPresent(address), _) => Entry::Pvh(address.0),
+                (true, _, _) => return Err(Error::NoPvh(path.into())),
+                (false, _, Some(_)) => Entry::Linux64(kernel_load.0 + BZIMAGE_ENTRY_64),
+                (false, _, None) => Entry::Linux64(kernel_load.0),
+            };
+            // A bzImage unpacks itself to where it likes best, and says how much room that takes.
+            let unpacked = setup_header.map_or(0, |header| header.pref_address.saturating_add(header.init_size.into()));
             Ok(Loaded {
                 entry,
-                end: kernel_end,
+                end: kernel_end.max(unpacked),
                 setup_header,
             })
         }

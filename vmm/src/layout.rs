@@ -6,6 +6,7 @@
 //!               | (left empty: a null      |
 //!               |  pointer must not work)  |
 //!   0x0000_0500 | GDT                      |  GDTR
+//!   0x0000_6000 | PVH start info           |  RBX   instead of the zero page, for kernels entered by PVH
 //!   0x0000_7000 | boot parameters          |  RSI   "zero page": memory map, initrd, command line
 //!   0x0000_8000 | setup data: random seed  |        linked from the boot parameters
 //!   0x0000_9000 | boot page tables: PML4   |  CR3   identity map of the first 512 GiB,
@@ -13,6 +14,7 @@
 //!   0x0000_b000 |                   PD     |
 //!   0x0002_0000 | kernel command line      |
 //!   0x0009_fc00 +--------------------------+        end of low RAM
+//!               | MP table                 |        a PC's processors and interrupt lines
 //!               | (legacy video and BIOS)  |
 //!   0x0010_0000 +--------------------------+        high RAM
 //!               | kernel                   |  RIP   where its own headers ask to be
@@ -24,9 +26,19 @@
 //! ```
 //!
 //! RAM beyond 3 GiB continues at 4 GiB: below that lie the addresses of devices, as on every PC.
+//!
+//! ```text
+//!   0xd000_0000 | virtio devices           |        one page of registers each
+//!   0xfec0_0000 | I/O APIC                 |        inside KVM
+//!   0xfee0_0000 | local APICs              |        inside KVM
+//!   0xfffb_c000 | KVM's own four pages     |        VT-x only; no guest may use them
+//!   0x1_0000_0000
+//! ```
 
 /// The boot GDT. Above the real-mode interrupt vectors and BIOS data, where Firecracker and crosvm have it too.
 pub const GDT: u64 = 0x500;
+/// What a kernel entered by PVH gets instead of the zero page: start info, then the list of modules and the memory map.
+pub const PVH_START_INFO: u64 = 0x6000;
 /// The "zero page" of the Linux boot protocol: one page.
 pub const BOOT_PARAMS: u64 = 0x7000;
 /// Linked list of extra boot data. One entry: the random seed.
@@ -43,12 +55,39 @@ pub const CMDLINE: u64 = 0x2_0000;
 pub const CMDLINE_MAX: usize = 2048;
 /// End of low RAM: a PC's extended BIOS data area begins here, and every kernel leaves it alone.
 pub const LOW_RAM_END: u64 = 0x9_fc00;
+/// The MP table, in the first KiB of the extended BIOS data area: the first place where a kernel looks for it
+/// (MultiProcessor Specification 1.4, section 4).
+pub const MP_TABLE: u64 = LOW_RAM_END;
+/// Room for it: that KiB.
+pub const MP_TABLE_MAX: usize = 1024;
 /// Start of high RAM, above the legacy hole.
 pub const HIGH_RAM: u64 = 0x10_0000;
 /// RAM below 4 GiB ends here at the latest; the GiB above it belongs to devices.
 pub const DEVICE_HOLE: u64 = 0xc000_0000;
 /// RAM that does not fit below [`DEVICE_HOLE`] continues here.
 pub const ABOVE_4G: u64 = 0x1_0000_0000;
+
+/// First page of device registers; each virtio device has one, in the order in which devices were asked for.
+pub const DEVICES: u64 = 0xd000_0000;
+/// Interrupt line of the first virtio device. Lines 0 to 4 are the PC's own: timer, keyboard, cascade, second and first
+/// serial port.
+pub const DEVICE_LINE: u32 = 5;
+/// Lines an I/O APIC has (Intel 82093AA).
+pub const LINES: u32 = 24;
+/// Most virtio devices: one line each, and none is shared.
+pub const DEVICES_MAX: usize = (LINES - DEVICE_LINE) as usize;
+/// Where every PC has its I/O APIC (MultiProcessor Specification 1.4, section 3.6.5).
+pub const IO_APIC: u64 = 0xfec0_0000;
+/// Where every PC's processors see their local APIC.
+pub const LOCAL_APIC: u64 = 0xfee0_0000;
+/// One page in which KVM keeps an identity map for VT-x processors without unrestricted guest mode
+/// (Documentation/virt/kvm/api.rst, KVM_SET_IDENTITY_MAP_ADDR).
+pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+/// Three pages in which KVM keeps a task state segment for the same (KVM_SET_TSS_ADDR).
+pub const KVM_TASK_STATE: u64 = 0xfffb_d000;
+
+/// Most vCPUs: what the MP table's KiB describes.
+pub const CPUS_MAX: u8 = 32;
 
 /// Size of a page, in bytes.
 pub const PAGE: u64 = 4096;

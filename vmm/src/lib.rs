@@ -3,18 +3,25 @@
 //! Read [`vm`] first: it is the whole story on one page. The other files are its verbs.
 
 pub mod boot;
+pub mod bus;
 pub mod command_line;
 pub mod cpio;
 pub mod cpuid;
 pub mod doorbell;
 pub mod gdt;
 pub mod initrd;
+pub mod input;
+pub mod interrupts;
 pub mod kernel;
 pub mod layout;
+pub mod machine;
 pub mod memory;
+pub mod mptable;
 pub mod paging;
 pub mod ports;
 pub mod probe;
+pub mod processors;
+pub mod pvh;
 pub mod random;
 pub mod registers;
 pub mod serial;

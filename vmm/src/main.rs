@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::marks::Marks;
 use protocol::phase::Phase;
 use protocol::status;
-use vmm::initrd;
 use vmm::kernel::Kernel;
+use vmm::machine::Kind;
 use vmm::vcpu::End;
-use vmm::vm::{self, Config};
+use vmm::vm::{self, Config, Start};
+use vmm::{initrd, layout};
 
 /// Isolation by virtual hardware: a tiny KVM hypervisor.
 #[derive(Parser)]
@@ -34,6 +35,19 @@ struct Run {
     /// Kernel to boot: a 64-bit ELF file or a Linux bzImage [default: the lab kernel inside this binary]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Enter an ELF kernel by its PVH entry point instead of the Linux boot protocol
+    #[arg(long)]
+    pvh: bool,
+    /// How much of a machine the guest gets [default: bare for the lab kernel, pc for any other]
+    #[arg(long, value_name = "KIND")]
+    machine: Option<Machine>,
+    /// Number of vCPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=CPUS_MAX))]
+    cpus: u8,
+    /// Start PROGRAM itself as a Linux guest's first process, instead of the lab's init, which mounts /proc, /sys and /dev,
+    /// runs PROGRAM and brings back its exit status
+    #[arg(long)]
+    no_init: bool,
     /// The guest's file system: a newc cpio archive [default: the workload as /bin/workload]
     #[arg(long, value_name = "CPIO", conflicts_with = "rootfs")]
     initrd: Option<PathBuf>,
@@ -43,8 +57,8 @@ struct Run {
     /// Guest memory, such as 64M or 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     memory: u64,
-    /// Options for the guest kernel; the lab kernel knows lab.statistics, and gives NAME=VALUE to the program as
-    /// environment
+    /// Options for the guest kernel; NAME=VALUE becomes a variable in the program's environment. The lab kernel knows
+    /// lab.statistics; Linux on a pc gets "console=ttyS0 reboot=k panic=-1 quiet" in front
     #[arg(long, value_name = "OPTIONS", default_value = "", hide_default_value = true)]
     cmdline: OsString,
     /// Report phases as JSON lines to this open file descriptor
@@ -57,6 +71,18 @@ struct Run {
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
+
+/// [`Kind`] on the command line.
+#[derive(Clone, Copy, ValueEnum)]
+enum Machine {
+    /// Memory, one vCPU, I/O ports
+    Bare,
+    /// Interrupt controllers, timer, several vCPUs
+    Pc,
+}
+
+/// What clap's range wants.
+const CPUS_MAX: i64 = layout::CPUS_MAX as i64;
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size::Config::new()
@@ -80,8 +106,23 @@ fn main() -> ExitCode {
     let marks = Marks::new(run.marks_fd, "vmm");
     marks.mark_at(Phase::ProcessStart, started);
     let mut words = run.program.into_iter();
+    let machine = match (run.machine, &run.kernel) {
+        (Some(Machine::Bare), _) | (None, None) => Kind::Bare,
+        (Some(Machine::Pc), _) | (None, Some(_)) => Kind::Pc,
+    };
+    if machine == Kind::Bare && run.cpus > 1 {
+        eprintln!(
+            "vmm: a bare machine has one vCPU. Add --machine pc to give the guest {}; the lab kernel uses the first only, Linux (--kernel) uses all",
+            run.cpus
+        );
+        return ExitCode::from(status::LAUNCHER_FAILED);
+    }
+    let has_kernel = run.kernel.is_some();
     let config = Config {
         kernel: run.kernel.map_or(Kernel::Lab, Kernel::File),
+        pvh: run.pvh,
+        machine,
+        cpus: run.cpus,
         initrd: match (run.initrd, run.rootfs) {
             (Some(archive), _) => initrd::Source::Archive(archive),
             (None, Some(directory)) => initrd::Source::Directory(directory),
@@ -89,9 +130,12 @@ fn main() -> ExitCode {
         },
         memory: run.memory,
         options: run.cmdline,
-        // clap asks for at least one word.
-        program: words.next().unwrap_or_default(),
-        arguments: words.collect(),
+        start: Start {
+            init: machine == Kind::Pc && has_kernel && !run.no_init,
+            // clap asks for at least one word.
+            program: words.next().unwrap_or_default(),
+            arguments: words.collect(),
+        },
         marks,
         count_instructions: run.count_instructions,
     };

@@ -7,7 +7,7 @@ use protocol::ports;
 use vm_memory::GuestMemoryMmap;
 
 use crate::doorbell;
-use crate::serial::{Output, Serial};
+use crate::serial::Serial;
 
 /// What a port write means for the machine as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,10 @@ pub enum Outcome {
 }
 
 /// Everything behind the machine's I/O ports.
-pub struct Ports<'a> {
-    memory: &'a GuestMemoryMmap,
-    serial: Serial,
+pub struct Ports {
+    memory: GuestMemoryMmap,
+    /// The first serial port.
+    pub serial: Serial,
     marks: Marks,
     first_output_seen: bool,
 }
@@ -36,12 +37,12 @@ const I8042_RESET: u8 = 0xfe;
 /// The keyboard controller's status: nothing to read, ready for a command.
 const I8042_STATUS_IDLE: u8 = 0;
 
-impl<'a> Ports<'a> {
+impl Ports {
     /// The ports of a machine with this memory.
-    pub fn new(memory: &'a GuestMemoryMmap, serial: Output, marks: Marks) -> Ports<'a> {
+    pub fn new(memory: GuestMemoryMmap, serial: Serial, marks: Marks) -> Ports {
         Ports {
             memory,
-            serial: Serial::new(serial),
+            serial,
             marks,
             first_output_seen: false,
         }
@@ -53,7 +54,7 @@ impl<'a> Ports<'a> {
             ports::DOORBELL => {
                 if let Some(address) = value(data) {
                     let (first, marks) = (&mut self.first_output_seen, self.marks);
-                    doorbell::serve(self.memory, address.into(), |served| {
+                    doorbell::serve(&self.memory, address.into(), |served| {
                         if served == doorbell::Served::Output && !*first {
                             *first = true;
                             marks.mark(Phase::FirstOutput);

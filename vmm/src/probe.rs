@@ -10,6 +10,7 @@ use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::kernel::Entry;
 use crate::{cpuid, gdt, layout, memory, registers, vm};
 
 /// What the probe found.
@@ -86,8 +87,8 @@ impl Guest {
                 .map_err(registers::Error::from)?;
         }
         let vcpu = vm.create_vcpu(0).map_err(failed("create a vCPU"))?;
-        cpuid::set_up(&vcpu)?;
-        registers::set_up(&vcpu, &memory, CODE)?;
+        cpuid::bare::set_up(&vcpu)?;
+        registers::set_up(&vcpu, &memory, Entry::Linux64(CODE))?;
 
         // The boot page tables, opened to user mode.
         for table in [layout::PML4, layout::PDPT, layout::PD] {

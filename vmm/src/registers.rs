@@ -1,4 +1,5 @@
-//! The vCPU's registers at the guest's first instruction: 64-bit mode, as the Linux boot protocol wants it.
+//! The vCPU's registers at the guest's first instruction: 64-bit mode as the Linux boot protocol wants it, or 32-bit
+//! protected mode as PVH does.
 //!
 //! A real processor starts in 16-bit real mode and firmware walks it up through protected mode, paging and long mode.
 //! A virtual one starts where we say: writing the registers is the whole walk.
@@ -7,6 +8,7 @@ use kvm_bindings::{Msrs, kvm_dtable, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
+use crate::kernel::Entry;
 use crate::{gdt, layout, paging};
 
 const CR0_PROTECTED_MODE: u64 = 1 << 0;
@@ -48,11 +50,10 @@ impl Error {
 }
 
 /// Sets everything the guest's first instruction depends on; execution will start at `entry`.
-pub fn set_up(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: u64) -> Result<(), Error> {
+pub fn set_up(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: Entry) -> Result<(), Error> {
     for (i, descriptor) in gdt::TABLE.into_iter().enumerate() {
         memory.write_obj(descriptor, GuestAddress(layout::GDT + 8 * i as u64))?;
     }
-    paging::write(memory)?;
 
     let mut special = vcpu.get_sregs().map_err(Error::of("special registers"))?;
     special.gdt = kvm_dtable {
@@ -60,22 +61,30 @@ pub fn set_up(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: u64) -> Result<(),
         limit: (size_of_val(&gdt::TABLE) - 1) as u16,
         ..Default::default()
     };
-    special.cs = gdt::segment(gdt::CODE_SELECTOR, gdt::CODE);
     let data = gdt::segment(gdt::DATA_SELECTOR, gdt::DATA);
     (special.ds, special.es, special.fs, special.gs, special.ss) = (data, data, data, data, data);
     special.tr = gdt::segment(gdt::TASK_SELECTOR, gdt::TASK);
-    special.cr0 = CR0_PROTECTED_MODE | CR0_EXTENSION_TYPE | CR0_PAGING;
-    special.cr3 = layout::PML4;
-    special.cr4 = CR4_PHYSICAL_ADDRESS_EXTENSION;
-    special.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
-    vcpu.set_sregs(&special).map_err(Error::of("special registers"))?;
-
-    let general = kvm_regs {
-        rip: entry,
-        rsi: layout::BOOT_PARAMS,
+    special.cr0 = CR0_PROTECTED_MODE | CR0_EXTENSION_TYPE;
+    let mut general = kvm_regs {
         rflags: RFLAGS_RESERVED,
         ..Default::default()
     };
+    match entry {
+        Entry::Linux64(rip) => {
+            paging::write(memory)?;
+            special.cs = gdt::segment(gdt::CODE_SELECTOR, gdt::CODE);
+            special.cr0 |= CR0_PAGING;
+            special.cr3 = layout::PML4;
+            special.cr4 = CR4_PHYSICAL_ADDRESS_EXTENSION;
+            special.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
+            (general.rip, general.rsi) = (rip, layout::BOOT_PARAMS);
+        }
+        Entry::Pvh(rip) => {
+            special.cs = gdt::segment(gdt::CODE_SELECTOR, gdt::CODE_32);
+            (general.rip, general.rbx) = (rip, layout::PVH_START_INFO);
+        }
+    }
+    vcpu.set_sregs(&special).map_err(Error::of("special registers"))?;
     vcpu.set_regs(&general).map_err(Error::of("general registers"))?;
 
     let msr = |index, data| kvm_msr_entry {

@@ -1,12 +1,22 @@
 //! The serial port: a 16550A, byte by byte, as every PC kernel knows it before it knows anything else.
 //!
 //! vm-superio models the chip's registers. What the guest sends goes to standard error for the lab kernel (which uses
-//! it for its last words only) and to standard output for any other kernel (whose console it is).
+//! it for its last words only) and to standard output for any other kernel (whose console it is). On a PC the chip also
+//! interrupts, and standard input comes in through it.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial as Chip, Trigger};
+
+use crate::input::Waker;
+use crate::interrupts::Line;
+
+/// The first serial port's interrupt line on every PC.
+pub const LINE: u32 = 4;
 
 /// Where the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,50 +43,109 @@ impl Write for Output {
     }
 }
 
-/// No interrupt controller, so no interrupt: the guest polls the line status register.
-struct Polled;
+/// The chip's interrupt. Without controllers there is none, and the guest polls the line status register.
+struct Interrupt(Option<Line>);
 
-impl Trigger for Polled {
+impl Trigger for Interrupt {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
-        Ok(())
+        self.0.as_ref().map_or(Ok(()), Line::raise)
     }
 }
 
+const CTRL_D: u8 = 4;
+const STDIN: RawFd = libc::STDIN_FILENO;
+
 /// The port, and whether it ever carried output.
 pub struct Serial {
-    chip: Chip<Polled, NoEvents, Output>,
+    chip: Chip<Interrupt, NoEvents, Output>,
+    /// Who is told when the guest has made room for more input; nobody where standard input is not ours to read.
+    waker: Option<Waker>,
     /// The guest has sent a byte.
     pub spoke: bool,
 }
 
-/// Offset of the register that takes the next byte to send.
-const TRANSMIT: u8 = 0;
+/// Offset of the register that takes the next byte to send and gives the next one received.
+const DATA: u8 = 0;
+/// Offset of the register whose bit 0 says that the guest wants to be told of received bytes.
+const INTERRUPT_ENABLE: u8 = 1;
+const RECEIVED: u8 = 1 << 0;
 /// Offset of the line control register; bit 7 turns offset 0 into the divisor latch.
 const LINE_CONTROL: u8 = 3;
 const DIVISOR_LATCH: u8 = 1 << 7;
 
 impl Serial {
-    /// A port that sends to `output`.
-    pub fn new(output: Output) -> Serial {
+    /// A port that sends to `output` and never interrupts.
+    pub fn polled(output: Output) -> Serial {
         Serial {
-            chip: Chip::new(Polled, output),
+            chip: Chip::new(Interrupt(None), output),
+            waker: None,
+            spoke: false,
+        }
+    }
+
+    /// A port that sends to `output`, takes standard input and interrupts through `line`.
+    pub fn interrupting(output: Output, line: Line, waker: Waker) -> Serial {
+        Serial {
+            chip: Chip::new(Interrupt(Some(line)), output),
+            waker: Some(waker),
             spoke: false,
         }
     }
 
     /// The guest writes a register, `offset` ports above the first.
     pub fn write(&mut self, offset: u8, value: u8) {
-        if offset == TRANSMIT && self.chip.read(LINE_CONTROL) & DIVISOR_LATCH == 0 {
+        if offset == DATA && self.chip.read(LINE_CONTROL) & DIVISOR_LATCH == 0 {
             self.spoke = true;
         }
         // A closed or full output is the reader's business; the guest's serial line has no way to learn of it.
         let _ = self.chip.write(offset, value);
+        if let Some(waker) = self.waker.as_ref().filter(|_| offset == INTERRUPT_ENABLE) {
+            waker.wake();
+        }
     }
 
     /// The guest reads a register.
     pub fn read(&mut self, offset: u8) -> u8 {
-        self.chip.read(offset)
+        let was_full = self.chip.fifo_capacity() == 0;
+        let value = self.chip.read(offset);
+        if let Some(waker) = self
+            .waker
+            .as_ref()
+            .filter(|_| was_full && self.chip.fifo_capacity() > 0)
+        {
+            waker.wake();
+        }
+        value
+    }
+
+    /// Standard input, while it is open, the chip has room and the guest listens: a driver empties the chip when it
+    /// starts, and what came before would be lost.
+    pub fn input(&self) -> Option<BorrowedFd<'static>> {
+        let listening = self.chip.state().interrupt_enable & RECEIVED != 0;
+        // SAFETY: standard input is open for the life of the process.
+        (self.waker.is_some() && listening && self.chip.fifo_capacity() > 0)
+            .then(|| unsafe { BorrowedFd::borrow_raw(STDIN) })
+    }
+
+    /// Takes from standard input what the chip has room for.
+    pub fn receive(&mut self) {
+        let mut bytes = [0; 64];
+        let room = self.chip.fifo_capacity().min(bytes.len());
+        // Not std's handle, which would read ahead and keep what the chip has no room for.
+        // SAFETY: as above, and ManuallyDrop never closes it.
+        let mut stdin = ManuallyDrop::new(unsafe { File::from_raw_fd(STDIN) });
+        match stdin.read(&mut bytes[..room]) {
+            // At its end: the guest's terminal takes Ctrl-D for that, twice if a line was begun.
+            Ok(0) => {
+                self.waker = None;
+                let _ = self.chip.enqueue_raw_bytes(&[CTRL_D; 2][..room.min(2)]);
+            }
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => self.waker = None,
+            // The chip has room, so it takes all; an interrupt that cannot be raised leaves the guest to poll.
+            Ok(count) => drop(self.chip.enqueue_raw_bytes(&bytes[..count])),
+            Err(_) => {}
+        }
     }
 }

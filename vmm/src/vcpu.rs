@@ -3,7 +3,8 @@
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::doorbell;
-use crate::ports::{Outcome, Ports};
+use crate::machine::Machine;
+use crate::ports::Outcome;
 use crate::steps::Steps;
 
 /// How a run ended.
@@ -56,39 +57,39 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// What a read from an address without memory or device gives.
-const NOTHING_THERE: u8 = 0xff;
-
-/// Runs the guest until it ends, counting its instructions if `steps` are wanted.
-pub fn run(vcpu: &mut VcpuFd, ports: &mut Ports<'_>, steps: &mut Option<Steps>) -> Result<End, Error> {
+/// Runs the guest until it ends, counting its instructions if `steps` are wanted. None: a signal called the vCPU out of
+/// the guest; it can go on where it was.
+pub fn run(vcpu: &mut VcpuFd, machine: &Machine, steps: &mut Option<Steps>) -> Result<Option<End>, Error> {
     loop {
         if steps.is_some() {
             Steps::arm(vcpu).map_err(Error::Run)?;
         }
         match vcpu.run() {
-            Ok(VcpuExit::IoOut(port, data)) => match ports.write(port, data)? {
-                Outcome::Continue => steps.iter_mut().filter(|_| ports.spoke()).for_each(Steps::output),
-                Outcome::Exit(status) => return Ok(End::Exit(status)),
-                Outcome::Panic => return Ok(End::Panic),
-            },
-            Ok(VcpuExit::IoIn(port, data)) => ports.read(port, data),
-            Ok(VcpuExit::MmioRead(_, data)) => data.fill(NOTHING_THERE),
-            Ok(VcpuExit::MmioWrite(..)) => {}
+            Ok(VcpuExit::IoOut(port, data)) => {
+                let mut ports = machine.ports();
+                match ports.write(port, data)? {
+                    Outcome::Continue => steps.iter_mut().filter(|_| ports.spoke()).for_each(Steps::output),
+                    Outcome::Exit(status) => return Ok(Some(End::Exit(status))),
+                    Outcome::Panic => return Ok(Some(End::Panic)),
+                }
+            }
+            Ok(VcpuExit::IoIn(port, data)) => machine.ports().read(port, data),
+            Ok(VcpuExit::MmioRead(address, data)) => machine.bus.read(address, data),
+            Ok(VcpuExit::MmioWrite(address, data)) => machine.bus.write(address, data),
             Ok(VcpuExit::Debug(stop)) => steps.iter_mut().for_each(|steps| steps.count(stop.pc)),
             Ok(VcpuExit::Hlt) => sleep_until_killed(),
             Ok(VcpuExit::Shutdown) => return Err(triple_fault(vcpu)),
             Ok(VcpuExit::InternalError) => return Err(not_emulated(vcpu)),
             Ok(VcpuExit::FailEntry(reason, _)) => return Err(Error::Entry(reason)),
-            // A signal interrupted KVM_RUN. If it was meant to end us it has; otherwise the guest goes on.
-            Ok(VcpuExit::Intr) => {}
-            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
+            Ok(VcpuExit::Intr) => return Ok(None),
+            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => return Ok(None),
             Ok(other) => return Err(Error::Unexpected(format!("{other:?}"))),
             Err(error) => return Err(Error::Run(error)),
         }
     }
 }
 
-/// `hlt` waits for an interrupt, and this machine has no device that sends one: the guest will wait for ever, and so
+/// `hlt` waits for an interrupt. With interrupt controllers KVM waits itself; without, nothing will ever send one: the guest will wait for ever, and so
 /// do we, without using the processor, until somebody ends the VMM.
 fn sleep_until_killed() {
     loop {

@@ -3,36 +3,81 @@
 use std::ffi::OsString;
 use std::io;
 
-use kvm_ioctls::Kvm;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use protocol::marks::Marks;
 use protocol::phase::Phase;
 use protocol::status;
 
-use crate::kernel::Kernel;
+use crate::bus::Bus;
+use crate::input::Waker;
+use crate::interrupts::Line;
+use crate::kernel::{Entry, Kernel};
+use crate::machine::{Kind, Machine};
 use crate::ports::Ports;
+use crate::serial::Serial;
 use crate::steps::Steps;
 use crate::vcpu::{self, End};
-use crate::{boot, command_line, cpuid, initrd, kernel, layout, memory, registers, serial};
+use crate::{
+    boot, command_line, cpuid, initrd, interrupts, kernel, layout, memory, mptable, processors, pvh, registers, serial,
+};
 
 /// What to run, and in what machine.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The guest kernel.
     pub kernel: Kernel,
+    /// Enter it by PVH.
+    pub pvh: bool,
+    /// How much of a machine it gets.
+    pub machine: Kind,
+    /// Number of vCPUs; more than one needs a [`Kind::Pc`].
+    pub cpus: u8,
     /// The file system the guest starts with.
     pub initrd: initrd::Source,
     /// Guest memory in bytes.
     pub memory: u64,
     /// Options for the guest kernel.
     pub options: OsString,
-    /// The program, a path in the guest's file system or a name to look up there.
-    pub program: OsString,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
+    /// What the guest kernel starts.
+    pub start: Start,
     /// Where phases are reported.
     pub marks: Marks,
     /// Count the guest's instructions and say how many on standard error.
     pub count_instructions: bool,
+}
+
+impl Default for Config {
+    /// The workload without arguments on the lab kernel, in 64 MiB.
+    fn default() -> Config {
+        Config {
+            kernel: Kernel::Lab,
+            pvh: false,
+            machine: Kind::Bare,
+            cpus: 1,
+            initrd: initrd::Source::Workload,
+            memory: 64 << 20,
+            options: OsString::new(),
+            start: Start {
+                init: false,
+                program: "workload".into(),
+                arguments: Vec::new(),
+            },
+            marks: Marks::new(None, "vmm"),
+            count_instructions: false,
+        }
+    }
+}
+
+/// How the program comes to run in the guest.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The kernel's first process is the lab's own init, which sets up file systems, runs the program and reports its
+    /// status. Otherwise it is the program itself.
+    pub init: bool,
+    /// The program, a path in the guest's file system or a name to look up there.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
 }
 
 /// The machine could not be built, or the guest ended badly. [`Error::status`] is the launcher's exit status for it.
@@ -79,9 +124,21 @@ pub enum Error {
     /// Registers.
     #[error(transparent)]
     Registers(#[from] registers::Error),
+    /// Interrupt controllers.
+    #[error(transparent)]
+    Interrupts(#[from] interrupts::Error),
+    /// No way to wake the input thread.
+    #[error("cannot make an event descriptor: {0}. The limit on open files may be reached (ulimit -n)")]
+    Waker(io::Error),
     /// The run.
     #[error(transparent)]
-    Vcpu(#[from] vcpu::Error),
+    Run(#[from] processors::Error),
+}
+
+impl From<vcpu::Error> for Error {
+    fn from(error: vcpu::Error) -> Error {
+        Error::Run(error.into())
+    }
 }
 
 impl Error {
@@ -96,9 +153,9 @@ impl Error {
             }
             Error::Memory(memory::Error::Size(_)) => status::MEMORY_TOO_SMALL,
             Error::Initrd(_) => status::BAD_INITRD,
-            Error::Vcpu(vcpu::Error::TripleFault { .. }) => status::TRIPLE_FAULT,
-            Error::Vcpu(vcpu::Error::NotEmulated { .. }) => status::NOT_EMULATED,
-            Error::Vcpu(_) => status::GUEST_MISBEHAVED,
+            Error::Run(processors::Error::Vcpu(vcpu::Error::TripleFault { .. })) => status::TRIPLE_FAULT,
+            Error::Run(processors::Error::Vcpu(vcpu::Error::NotEmulated { .. })) => status::NOT_EMULATED,
+            Error::Run(processors::Error::Vcpu(_)) => status::GUEST_MISBEHAVED,
             _ => status::LAUNCHER_FAILED,
         }
     }
@@ -126,28 +183,41 @@ pub fn run(config: &Config) -> Result<End, Error> {
     memory::give_to(&vm, &memory)?;
     marks.mark(Phase::MemoryMapped);
 
-    let kernel = kernel::load(&memory, &config.kernel)?;
-    let initrd = initrd::place(&memory, &config.initrd, kernel.end)?;
-    let line = command_line::build(marks.wanted(), &config.options, &config.program, &config.arguments);
+    let kernel = kernel::load(&memory, &config.kernel, config.pvh)?;
+    let initrd = initrd::place(&memory, &config.initrd, &config.start, kernel.end)?;
+    let line = command_line::build(config, marks.wanted());
     boot::write(&memory, kernel.setup_header, &line, initrd)?;
+    if let Entry::Pvh(_) = kernel.entry {
+        pvh::write(&memory, initrd).map_err(boot::Error::from)?;
+    }
     marks.mark(Phase::KernelLoaded);
-
-    let mut vcpu = vm.create_vcpu(0).map_err(|source| Error::Kvm {
-        what: "create a vCPU",
-        source,
-        cure: "",
-    })?;
-    cpuid::set_up(&vcpu)?;
-    registers::set_up(&vcpu, &memory, kernel.entry)?;
-    marks.mark(Phase::VcpuReady);
 
     let console = match config.kernel {
         Kernel::Lab => serial::Output::Stderr,
         Kernel::File(_) => serial::Output::Stdout,
     };
+    let (serial, waker) = match config.machine {
+        Kind::Bare => (Serial::polled(console), None),
+        Kind::Pc => {
+            interrupts::make_controllers(&vm)?;
+            mptable::write(&memory, config.cpus).map_err(boot::Error::from)?;
+            let waker = Waker::new().map_err(Error::Waker)?;
+            let line = Line::connect(&vm, serial::LINE)?;
+            (Serial::interrupting(console, line, waker.clone()), Some(waker))
+        }
+    };
+    let machine = Machine::new(memory.clone(), Ports::new(memory, serial, marks), Bus::default());
+
+    let mut vcpus = Vec::with_capacity(config.cpus.into());
+    for cpu in 0..config.cpus {
+        vcpus.push(make_vcpu(&kvm, &vm, config, cpu)?);
+    }
+    registers::set_up(&vcpus[0], &machine.memory, kernel.entry)?;
+    marks.mark(Phase::VcpuReady);
+
     let mut steps = match config.count_instructions {
         true => Some(
-            Steps::start(&vcpu, layout::HIGH_RAM..kernel.end).map_err(|source| Error::Kvm {
+            Steps::start(&vcpus[0], layout::HIGH_RAM..kernel.end).map_err(|source| Error::Kvm {
                 what: "single-step the vCPU",
                 source,
                 cure: "",
@@ -155,12 +225,33 @@ pub fn run(config: &Config) -> Result<End, Error> {
         ),
         false => None,
     };
-    let end = vcpu::run(&mut vcpu, &mut Ports::new(&memory, console, marks), &mut steps)?;
+    let end = match &waker {
+        None => processors::run_one(&mut vcpus[0], &machine, &mut steps)?,
+        Some(waker) => processors::run_all(vcpus, &machine, waker, &mut steps)?,
+    };
     marks.mark(Phase::Exit);
     if let Some(steps) = steps {
         eprintln!("vmm: {steps}");
     }
     Ok(end)
+}
+
+/// A vCPU that knows what processor it is. All but the first then wait for the guest's kernel to start them.
+fn make_vcpu(kvm: &Kvm, vm: &VmFd, config: &Config, cpu: u8) -> Result<VcpuFd, Error> {
+    let vcpu = vm.create_vcpu(cpu.into()).map_err(|source| Error::Kvm {
+        what: "create a vCPU",
+        source,
+        cure: "",
+    })?;
+    match config.machine {
+        Kind::Bare => cpuid::bare::set_up(&vcpu)?,
+        Kind::Pc => {
+            let cpus = config.cpus;
+            cpuid::pc::set_up(kvm, &vcpu, cpuid::pc::Topology { cpu, cpus })?;
+            interrupts::wire_local_apic(&vcpu)?;
+        }
+    }
+    Ok(vcpu)
 }
 
 /// Opens KVM, or says what keeps us from it.

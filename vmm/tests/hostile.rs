@@ -108,7 +108,14 @@ fn a_guest_that_sleeps_for_ever_can_be_ended() {
     let code = Code::new().say(b'!').store(REQUEST + 8, u64::MAX);
     fs::write(file.path(), ring(code, op::SLEEP, 0, &[]).exit(1).kernel()).unwrap();
     let mut child = vmm()
-        .args(["run", "--kernel", file.path().to_str().unwrap(), "x"])
+        .args([
+            "run",
+            "--machine",
+            "bare",
+            "--kernel",
+            file.path().to_str().unwrap(),
+            "x",
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -264,7 +271,16 @@ fn wild_requests_do_not_make_the_vmm_grow() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), code.say(b'!').halt().kernel()).unwrap();
     let mut child = vmm()
-        .args(["run", "--memory", "16G", "--kernel", file.path().to_str().unwrap(), "x"])
+        .args([
+            "run",
+            "--machine",
+            "bare",
+            "--memory",
+            "16G",
+            "--kernel",
+            file.path().to_str().unwrap(),
+            "x",
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -91,14 +91,17 @@ fn kernels_with_broken_headers_never_break_the_vmm() {
     let files = Files::new();
     let good = Code::new().exit(5).kernel();
     let path = files.write("good", &good);
-    assert_eq!(run(["--memory", "2M", "--kernel", &path, "x"]).status, 5);
+    assert_eq!(
+        run(["--machine", "bare", "--memory", "2M", "--kernel", &path, "x"]).status,
+        5
+    );
     for at in (16..64).step_by(2).chain((64..120).step_by(4)) {
         for value in [0u8, 0xff] {
             let mut broken = good.clone();
             broken[at..at + 2].fill(value);
             let path = files.write("broken", &broken);
             // Little memory: a kernel entered at the wrong place walks through zeros to its end.
-            let ran = run(["--memory", "2M", "--kernel", &path, "x"]);
+            let ran = run(["--machine", "bare", "--memory", "2M", "--kernel", &path, "x"]);
             // 0 and 5: it ran, as a whole or from somewhere in the middle.
             assert!(
                 [0, 5, 112, 113, 114, 115, 118].contains(&ran.status),
@@ -156,7 +159,7 @@ fn a_kernel_that_spins_or_halts_is_ended_by_sigterm() {
     ] {
         let path = files.write(name, &code.kernel());
         let mut child = vmm()
-            .args(["run", "--kernel", &path, "x"])
+            .args(["run", "--machine", "bare", "--kernel", &path, "x"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

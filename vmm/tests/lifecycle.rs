@@ -274,7 +274,10 @@ fn the_lab_kernel_from_a_file_is_the_embedded_one() {
         &["workload", "crash"],
         &["none"],
     ] {
-        let (embedded, file) = (run(words), run([&["--kernel", kernel], words].concat()));
+        let (embedded, file) = (
+            run(words),
+            run([&["--machine", "bare", "--kernel", kernel], words].concat()),
+        );
         assert_eq!(embedded.status, file.status, "{words:?}");
         assert_eq!(embedded.stdout, file.stdout, "{words:?}");
         assert_eq!(embedded.stderr, file.stderr, "{words:?}");

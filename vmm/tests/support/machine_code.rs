@@ -95,7 +95,13 @@ impl Code {
 #[track_caller]
 pub fn boot(code: Code) -> Ran {
     let files = Files::new();
-    let ran = run(["--kernel", &files.write("kernel", &code.kernel()), "x"]);
+    let ran = run([
+        "--machine",
+        "bare",
+        "--kernel",
+        &files.write("kernel", &code.kernel()),
+        "x",
+    ]);
     ran.no_panic();
     ran
 }

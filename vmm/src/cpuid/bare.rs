@@ -1,21 +1,15 @@
-//! CPUID: what the guest is told about its processor.
-//!
-//! Every CPUID instruction of a guest asks the hypervisor. We answer with the host's own values, cut down to what this
-//! machine really offers: no local APIC, no performance counters, no virtualization inside; and with bit 31 of leaf 1
-//! set, which is how a guest learns that it is one.
+//! CPUID of the bare machine: the host's own values, cut down to what there is. No local APIC, no performance counters, no
+//! virtualization inside.
 //!
 //! `KVM_GET_SUPPORTED_CPUID` would give a table too, by running a hundred CPUID instructions in the host's kernel. On
 //! a host that is itself a guest each of them leaves that host for the one below. We ask for the few leaves we use.
 
 use std::arch::x86_64::{__cpuid_count, CpuidResult};
 
-use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 use kvm_ioctls::VcpuFd;
 
-/// KVM refused the table.
-#[derive(Debug, thiserror::Error)]
-#[error("KVM refused the CPUID table: {0}")]
-pub struct Error(kvm_ioctls::Error);
+use super::{Error, bits};
 
 /// How one leaf reaches the guest: the host's value, and `and` with these masks, then `or` with these.
 struct Leaf {
@@ -92,22 +86,10 @@ const TABLE: [Leaf; 7] = [
     },
 ];
 
-const fn bits(positions: &[u32]) -> u32 {
-    let mut mask = 0;
-    let mut i = 0;
-    while i < positions.len() {
-        mask |= 1 << positions[i];
-        i += 1;
-    }
-    mask
-}
-
 /// Gives the vCPU its CPUID table.
 pub fn set_up(vcpu: &VcpuFd) -> Result<(), Error> {
     let entries: Vec<kvm_cpuid_entry2> = TABLE.iter().map(entry).collect();
-    // Seven entries are below KVM's limit, so this cannot fail; E2BIG is the honest name if it did.
-    let table = CpuId::from_entries(&entries).map_err(|_| Error(kvm_ioctls::Error::new(libc::E2BIG)))?;
-    vcpu.set_cpuid2(&table).map_err(Error)
+    super::give(vcpu, &entries)
 }
 
 fn entry(leaf: &Leaf) -> kvm_cpuid_entry2 {

@@ -1,0 +1,29 @@
+//! The console: what the guest's program finds as standard input and output.
+
+use std::mem::MaybeUninit;
+
+/// Lets output through as it is and echoes nothing. A terminal would put a carriage return before every newline, and the
+/// host's own terminal echoes already what is typed there.
+pub fn leave_bytes_alone() {
+    let mut settings = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: tcgetattr fills the structure when it succeeds, and only then it is read. A console that is no terminal
+    // (none at all, say) has nothing to set.
+    unsafe {
+        if libc::tcgetattr(libc::STDOUT_FILENO, settings.as_mut_ptr()) == 0 {
+            let mut settings = settings.assume_init();
+            settings.c_oflag &= !libc::OPOST;
+            settings.c_lflag &= !(libc::ECHO | libc::ECHOE | libc::ECHOK | libc::ECHONL);
+            libc::tcsetattr(libc::STDOUT_FILENO, libc::TCSANOW, &settings);
+        }
+    }
+}
+
+/// Makes the console this process's controlling terminal, so that Ctrl-C and job control work in a shell. Between fork
+/// and exec.
+pub fn take() {
+    // SAFETY: both take numbers only. Where the console is no terminal the second fails, and nothing is lost.
+    unsafe {
+        libc::setsid();
+        libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0);
+    }
+}
