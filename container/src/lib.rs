@@ -13,6 +13,7 @@
 //! | exec | [`program`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
 
+pub mod build;
 pub mod capabilities;
 pub mod cgroup;
 pub mod channel;
