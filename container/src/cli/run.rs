@@ -1,11 +1,11 @@
-//! The command line.
+//! `container run`: one program, behind kernel views of its own.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::Config;
 use container::cgroup::Limits;
 use container::namespaces::{Namespace, Namespaces};
@@ -13,29 +13,39 @@ use container::program::{DEFAULT_PATH, Program};
 use container::rootfs::Image;
 use container::users::User;
 use protocol::marks::Marks;
+use protocol::phase::Phase;
 
-/// Runs programs in containers.
-#[derive(Parser)]
-#[command(name = "container", version, about)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
+use super::Family;
+
+/// Its place on the command line.
+pub const RUN: Family = Family {
+    name: "run",
+    about: "Run a program in a container of its own",
+    arguments,
+    main,
+};
+
+fn arguments(command: Command) -> Command {
+    RunArguments::augment_args(command)
 }
 
-/// The subcommands.
-#[derive(Subcommand)]
-pub enum Command {
-    /// Run a program in a container of its own
-    ///
-    /// The exit status is the program's own, or 128 + n when signal n ended it. 127: no such program; 126: it cannot be
-    /// executed; 125: the container could not be made.
-    Run(RunArguments),
+fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
+    let config = RunArguments::from_arg_matches(matches)?.into_config();
+    config.marks.mark_at(Phase::ProcessStart, started);
+    let status = container::run(&config).unwrap_or_else(|error| {
+        eprintln!("container: {error}");
+        error.status()
+    });
+    config.marks.mark(Phase::Exit);
+    Ok(status)
 }
 
-/// The arguments of `container run`.
+/// Run a program in a container of its own
+///
+/// The exit status is the program's own, or 128 + n when signal n ended it. 127: no such program; 126: it cannot be
+/// executed; 125: the container could not be made.
 #[derive(Args)]
-pub struct RunArguments {
+struct RunArguments {
     /// Directory that becomes the container's root; it stays as it is, changes are thrown away. Without it the
     /// container holds the program `workload` alone
     #[arg(long, value_name = "DIR")]
@@ -74,7 +84,7 @@ pub struct RunArguments {
 
 impl RunArguments {
     /// The container they describe.
-    pub fn into_config(self) -> Config {
+    fn into_config(self) -> Config {
         // Arguments of a process are C strings: none contains NUL.
         let c_string = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
         let path = CString::new(DEFAULT_PATH).unwrap_or_default();
