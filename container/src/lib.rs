@@ -12,6 +12,7 @@
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
 //! | exec | [`program`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
+//! | tell all of that | [`explain`] |
 
 pub mod build;
 pub mod capabilities;
@@ -21,6 +22,7 @@ pub mod clone;
 pub mod config;
 pub mod devices;
 pub mod errno;
+pub mod explain;
 pub mod init;
 pub mod keeper;
 pub mod mounts;

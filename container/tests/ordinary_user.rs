@@ -168,3 +168,25 @@ fn every_other_namespace_can() {
         assert_eq!(output.status.code(), Some(4), "without {namespace}: {output:?}");
     }
 }
+
+#[test]
+fn the_story_of_the_set_up_is_readable_for_an_ordinary_user() {
+    let _ = image_or_skip!();
+    let launcher = launcher();
+    let output = container(&launcher, ["--explain", "workload", "hello"])
+        .output()
+        .unwrap();
+    assert_eq!(text(&output), "hello from the workload");
+    let story = String::from_utf8(output.stderr).unwrap();
+    // The first process hides its memory from other ordinary users half way; what comes after must be told all the same.
+    for told in [
+        &format!("\"0 {} 1\"", own_id())[..],
+        "write(4 </proc/",
+        "\"deny\"",
+        "pivot_root(\".\", \".\")",
+        "mount(\"proc\", \"/proc\", \"proc\"",
+        "execve(\"/bin/workload\", [\"workload\", \"hello\"])",
+    ] {
+        assert!(story.contains(told), "{told}: {story}");
+    }
+}

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::Config;
 use container::cgroup::Limits;
+use container::explain::{self, Format};
 use container::namespaces::{Namespace, Namespaces};
 use container::program::{DEFAULT_PATH, Program};
 use container::rootfs::Image;
@@ -30,12 +31,20 @@ fn arguments(command: Command) -> Command {
 }
 
 fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
-    let config = RunArguments::from_arg_matches(matches)?.into_config();
+    let arguments = RunArguments::from_arg_matches(matches)?;
+    let explain = arguments.explain;
+    let config = arguments.into_config();
     config.marks.mark_at(Phase::ProcessStart, started);
-    let status = container::run(&config).unwrap_or_else(|error| {
-        eprintln!("container: {error}");
-        error.status()
-    });
+    let status = match explain {
+        None => container::run(&config).unwrap_or_else(|error| {
+            eprintln!("container: {error}");
+            error.status()
+        }),
+        Some(format) => explain::run(&config, format).unwrap_or_else(|error| {
+            eprintln!("container: {error}");
+            error.status()
+        }),
+    };
     config.marks.mark(Phase::Exit);
     Ok(status)
 }
@@ -77,6 +86,9 @@ struct RunArguments {
     /// File descriptor to report the phases of the start to, as JSON lines
     #[arg(long, value_name = "FD", value_parser = open_descriptor)]
     marks_fd: Option<RawFd>,
+    /// Tell how the container is made, system call by system call, on standard error [FORMAT: text or json]
+    #[arg(long, value_name = "FORMAT", value_parser = explain_format, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    explain: Option<Format>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -152,6 +164,14 @@ fn user(text: &str) -> Result<User, String> {
         uid: id(uid)?,
         gid: id(gid)?,
     })
+}
+
+fn explain_format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("must be text or json".into()),
+    }
 }
 
 fn open_descriptor(text: &str) -> Result<RawFd, String> {
