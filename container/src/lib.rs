@@ -12,7 +12,7 @@
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
 //! | exec | [`program`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
-//! | tell all of that | [`explain`] |
+//! | tell all of that, and show it by taking it away | [`explain`], [`peel`] |
 
 pub mod build;
 pub mod capabilities;
@@ -28,6 +28,7 @@ pub mod keeper;
 pub mod mounts;
 pub mod namespaces;
 pub mod network;
+pub mod peel;
 pub mod privileges;
 pub mod program;
 pub mod rootfs;

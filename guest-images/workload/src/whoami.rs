@@ -41,6 +41,12 @@ struct Identity {
     namespaces: Option<Vec<String>>,
     /// Mounts it sees: mount point and file system type.
     mounts: Option<Vec<Mount>>,
+    /// Which ids its own stand for outside of the user namespace: lines of first id inside, first outside, count.
+    uid_map: Option<Vec<String>>,
+    /// The cgroup it is in, in each hierarchy, as far as the cgroup namespace shows it.
+    cgroups: Option<Vec<String>>,
+    /// System V queues, semaphores and shared memory, and POSIX message queues, of anybody.
+    ipc_objects: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +76,9 @@ pub fn print() -> c_int {
         network_interfaces: entries("/sys/class/net"),
         namespaces: namespaces(),
         mounts: mounts(),
+        uid_map: read("/proc/self/uid_map").map(|map| map.lines().map(words).collect()),
+        cgroups: read("/proc/self/cgroup").map(|list| list.lines().map(str::to_owned).collect()),
+        ipc_objects: ipc_objects(),
     };
     match serde_json::to_string(&identity) {
         Ok(json) => say(&(json + "\n")),
@@ -101,6 +110,20 @@ fn total_memory() -> Option<u64> {
 
 fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// The line with single spaces.
+fn words(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn ipc_objects() -> Option<usize> {
+    let mut count = entries("/dev/mqueue").map_or(0, |queues| queues.len());
+    for kind in ["msg", "sem", "shm"] {
+        // The first line is the heading.
+        count += read(&format!("/proc/sysvipc/{kind}"))?.lines().skip(1).count();
+    }
+    Some(count)
 }
 
 fn entries(path: &str) -> Option<Vec<String>> {

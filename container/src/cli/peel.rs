@@ -1,0 +1,75 @@
+//! `container peel`: one namespace after another taken away.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use container::namespaces::Namespace;
+use container::peel::{ORDER, Peel, ladder, peel};
+use protocol::status;
+
+use super::Family;
+
+/// Its place on the command line.
+pub const PEEL: Family = Family {
+    name: "peel",
+    about: "Show what each namespace hides, by taking one after the other away",
+    arguments: |command: Command| PeelArguments::augment_args(command),
+    main,
+};
+
+/// Show what each namespace hides, by taking one after the other away
+///
+/// Runs PROGRAM in a container, then without one namespace, then without two, until there is none left, and shows what
+/// comes into view each time, and what each namespace costs.
+#[derive(Args)]
+struct PeelArguments {
+    /// Namespaces in the order in which they are taken away [default: net,pid,uts,cgroup,user,mount,ipc]
+    #[arg(long, value_name = "NS,...", value_delimiter = ',')]
+    order: Vec<Namespace>,
+    /// Directory that becomes the container's root, as for `container run`
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Open a shell (or PROGRAM) on every rung instead, to look around in
+    #[arg(long, conflicts_with = "json")]
+    shell: bool,
+    /// Report as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The program and its arguments; without one, the embedded workload tells what it sees
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
+    let arguments = PeelArguments::from_arg_matches(matches)?;
+    let what = Peel {
+        order: if arguments.order.is_empty() {
+            ORDER.to_vec()
+        } else {
+            arguments.order
+        },
+        rootfs: arguments.rootfs,
+        program: arguments.program,
+    };
+    let shown = if arguments.shell {
+        ladder::shells(&what, |line| eprintln!("\ncontainer: {line}")).map(|()| String::new())
+    } else {
+        peel(&what).map(|report| match arguments.json {
+            true => format!("{}\n", report.json()),
+            false => report.text(),
+        })
+    };
+    Ok(match shown {
+        Ok(text) => {
+            // A reader that went away has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            0
+        }
+        Err(error) => {
+            eprintln!("container: {error}");
+            status::LAUNCHER_FAILED
+        }
+    })
+}
