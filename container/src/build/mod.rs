@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod config;
+pub mod copy;
 pub mod dockerfile;
 pub mod expand;
 pub mod glob;
@@ -13,4 +14,5 @@ pub mod logical;
 pub mod owner;
 pub mod plan;
 pub mod source;
+pub mod sources;
 pub mod tree;
