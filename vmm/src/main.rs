@@ -67,6 +67,12 @@ struct Run {
     /// Count the guest's instructions by single-stepping (slow), and print how many
     #[arg(long)]
     count_instructions: bool,
+    /// Keep a ledger of every exit in this file, as JSON lines, and print a summary
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Names for the trace from this file, where the kernel's own has none: an unstripped ELF file or a System.map
+    #[arg(long, value_name = "FILE", requires = "trace")]
+    symbols: Option<PathBuf>,
     /// Program to run: a path in the guest's file system, or a name looked up there
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -138,6 +144,8 @@ fn main() -> ExitCode {
         },
         marks,
         count_instructions: run.count_instructions,
+        trace: run.trace,
+        symbols: run.symbols,
     };
     match vm::run(&config) {
         Ok(End::Exit(status)) => ExitCode::from(status),

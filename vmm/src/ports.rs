@@ -104,6 +104,19 @@ impl Ports {
     }
 }
 
+/// What the ledger calls the device behind a port; None where nobody answers.
+pub fn name(port: u16) -> Option<&'static str> {
+    match port {
+        ports::DOORBELL => Some("doorbell"),
+        ports::MARK => Some("mark"),
+        ports::EXIT => Some("exit"),
+        ports::PANIC => Some("panic"),
+        ports::SERIAL..=SERIAL_LAST => Some("serial"),
+        I8042_COMMAND => Some("i8042"),
+        _ => None,
+    }
+}
+
 const SERIAL_LAST: u16 = ports::SERIAL + ports::SERIAL_LEN - 1;
 const _: () = assert!(Request::SIZE < 4096, "a request fits into a page");
 

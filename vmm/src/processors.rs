@@ -16,8 +16,8 @@ use vmm_sys_util::ioctl_iow_nr;
 
 use crate::input::{self, Waker};
 use crate::machine::Machine;
-use crate::steps::Steps;
 use crate::vcpu::{self, End};
+use crate::watch::Watch;
 
 // Of the ioctl(2) numbers kvm-ioctls has no method for (linux/kvm.h).
 #[allow(missing_docs, reason = "the macro makes a function without room for a comment")]
@@ -43,19 +43,36 @@ pub enum Error {
     },
 }
 
+/// A vCPU and who watches it.
+pub struct Processor {
+    /// The vCPU.
+    pub vcpu: VcpuFd,
+    /// Its watchers.
+    pub watch: Watch,
+}
+
+impl Processor {
+    fn run(&mut self, machine: &Machine) -> Result<Option<End>, Error> {
+        let ended = vcpu::run(&mut self.vcpu, machine, &mut self.watch);
+        if !matches!(ended, Ok(None)) {
+            self.watch.ended(&self.vcpu);
+        }
+        Ok(ended?)
+    }
+}
+
 /// Runs one vCPU on this thread until the guest ends: all the lab kernel needs.
-pub fn run_one(vcpu: &mut VcpuFd, machine: &Machine, steps: &mut Option<Steps>) -> Result<End, Error> {
+pub fn run_one(processor: &mut Processor, machine: &Machine) -> Result<End, Error> {
     loop {
         // Nobody else can have ended the machine; a signal that was not for us is no reason to stop.
-        if let Some(end) = vcpu::run(vcpu, machine, steps)? {
+        if let Some(end) = processor.run(machine)? {
             return Ok(end);
         }
     }
 }
 
-/// Runs every vCPU and the input thread until one vCPU says that the guest has ended. The first runs on this thread, with
-/// its `steps`.
-pub fn run_all(vcpus: Vec<VcpuFd>, machine: &Machine, waker: &Waker, steps: &mut Option<Steps>) -> Result<End, Error> {
+/// Runs every vCPU and the input thread until one vCPU says that the guest has ended. The first runs on this thread.
+pub fn run_all(processors: &mut [Processor], machine: &Machine, waker: &Waker) -> Result<End, Error> {
     let call = Call::prepare()?;
     let result = OnceLock::new();
     let running = Mutex::new(Vec::new());
@@ -67,30 +84,31 @@ pub fn run_all(vcpus: Vec<VcpuFd>, machine: &Machine, waker: &Waker, steps: &mut
         lock(&running).iter().for_each(|&thread| call.out(thread));
     };
     // One vCPU's whole life: say who we are, run, and if it was we who ended the machine, call out the others.
-    let live = |mut vcpu: VcpuFd, steps: &mut Option<Steps>| {
-        let ended = call.answer_in(&vcpu).and_then(|()| {
+    let live = |processor: &mut Processor| {
+        let ended = call.answer_in(&processor.vcpu).and_then(|()| {
             lock(&running).push(this_thread());
             while !machine.ending() {
-                if let Some(end) = vcpu::run(&mut vcpu, machine, steps)? {
+                if let Some(end) = processor.run(machine)? {
                     return Ok(Some(end));
                 }
             }
+            processor.watch.ended(&processor.vcpu);
             Ok(None)
         });
         ended.transpose().into_iter().for_each(stop);
     };
     thread::scope(|scope| {
-        let mut vcpus = vcpus.into_iter();
-        let first = vcpus.next();
+        let mut processors = processors.iter_mut();
+        let first = processors.next();
         let mut started = start(scope, "input".into(), || {
             // Without input the guest still runs; what waits for it will show.
             input::serve(machine, waker).unwrap_or_else(|error| eprintln!("vmm: cannot wait for input: {error}"));
         });
-        for (vcpu, number) in vcpus.zip(1..) {
-            started = started.and_then(|()| start(scope, format!("vcpu {number}"), || live(vcpu, &mut None)));
+        for (processor, number) in processors.zip(1..) {
+            started = started.and_then(|()| start(scope, format!("vcpu {number}"), || live(processor)));
         }
         match started {
-            Ok(()) => first.into_iter().for_each(|vcpu| live(vcpu, steps)),
+            Ok(()) => first.into_iter().for_each(live),
             Err(error) => stop(Err(error)),
         }
     });

@@ -5,7 +5,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use crate::doorbell;
 use crate::machine::Machine;
 use crate::ports::Outcome;
-use crate::steps::Steps;
+use crate::watch::Watch;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +57,17 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// Runs the guest until it ends, counting its instructions if `steps` are wanted. None: a signal called the vCPU out of
-/// the guest; it can go on where it was.
-pub fn run(vcpu: &mut VcpuFd, machine: &Machine, steps: &mut Option<Steps>) -> Result<Option<End>, Error> {
+/// Runs the guest until it ends, under `watch`. None: a signal called the vCPU out of the guest; it can go on where it
+/// was.
+pub fn run(vcpu: &mut VcpuFd, machine: &Machine, watch: &mut Watch) -> Result<Option<End>, Error> {
     loop {
-        if steps.is_some() {
-            Steps::arm(vcpu).map_err(Error::Run)?;
-        }
-        match vcpu.run() {
+        watch.entering(vcpu).map_err(Error::Run)?;
+        match watch.left(vcpu.run(), machine) {
             Ok(VcpuExit::IoOut(port, data)) => {
                 let mut ports = machine.ports();
                 match ports.write(port, data)? {
-                    Outcome::Continue => steps.iter_mut().filter(|_| ports.spoke()).for_each(Steps::output),
+                    Outcome::Continue if ports.spoke() => watch.output(),
+                    Outcome::Continue => {}
                     Outcome::Exit(status) => return Ok(Some(End::Exit(status))),
                     Outcome::Panic => return Ok(Some(End::Panic)),
                 }
@@ -76,7 +75,7 @@ pub fn run(vcpu: &mut VcpuFd, machine: &Machine, steps: &mut Option<Steps>) -> R
             Ok(VcpuExit::IoIn(port, data)) => machine.ports().read(port, data),
             Ok(VcpuExit::MmioRead(address, data)) => machine.bus.read(address, data),
             Ok(VcpuExit::MmioWrite(address, data)) => machine.bus.write(address, data),
-            Ok(VcpuExit::Debug(stop)) => steps.iter_mut().for_each(|steps| steps.count(stop.pc)),
+            Ok(VcpuExit::Debug(stop)) => watch.stepped(stop.pc),
             Ok(VcpuExit::Hlt) => sleep_until_killed(),
             Ok(VcpuExit::Shutdown) => return Err(triple_fault(vcpu)),
             Ok(VcpuExit::InternalError) => return Err(not_emulated(vcpu)),

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use protocol::marks::Marks;
@@ -12,13 +14,17 @@ use crate::bus::Bus;
 use crate::input::Waker;
 use crate::interrupts::Line;
 use crate::kernel::{Entry, Kernel};
+use crate::ledger::Ledger;
 use crate::machine::{Kind, Machine};
 use crate::ports::Ports;
+use crate::processors::Processor;
 use crate::serial::Serial;
 use crate::steps::Steps;
 use crate::vcpu::{self, End};
+use crate::watch::Watch;
 use crate::{
-    boot, command_line, cpuid, initrd, interrupts, kernel, layout, memory, mptable, processors, pvh, registers, serial,
+    boot, command_line, cpuid, initrd, interrupts, kernel, layout, ledger, memory, mptable, processors, pvh, registers,
+    serial,
 };
 
 /// What to run, and in what machine.
@@ -44,6 +50,10 @@ pub struct Config {
     pub marks: Marks,
     /// Count the guest's instructions and say how many on standard error.
     pub count_instructions: bool,
+    /// Where the ledger of exits is kept, if anywhere.
+    pub trace: Option<PathBuf>,
+    /// Names for the kernel's addresses in the ledger, where its own file has none.
+    pub symbols: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -64,6 +74,8 @@ impl Default for Config {
             },
             marks: Marks::new(None, "vmm"),
             count_instructions: false,
+            trace: None,
+            symbols: None,
         }
     }
 }
@@ -130,6 +142,9 @@ pub enum Error {
     /// No way to wake the input thread.
     #[error("cannot make an event descriptor: {0}. The limit on open files may be reached (ulimit -n)")]
     Waker(io::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
     /// The run.
     #[error(transparent)]
     Run(#[from] processors::Error),
@@ -208,32 +223,37 @@ pub fn run(config: &Config) -> Result<End, Error> {
     };
     let machine = Machine::new(memory.clone(), Ports::new(memory, serial, marks), Bus::default());
 
-    let mut vcpus = Vec::with_capacity(config.cpus.into());
+    let mut processors = Vec::with_capacity(config.cpus.into());
     for cpu in 0..config.cpus {
-        vcpus.push(make_vcpu(&kvm, &vm, config, cpu)?);
+        let vcpu = make_vcpu(&kvm, &vm, config, cpu)?;
+        let watch = Watch::default();
+        processors.push(Processor { vcpu, watch });
     }
-    registers::set_up(&vcpus[0], &machine.memory, kernel.entry)?;
+    let first = &mut processors[0];
+    registers::set_up(&first.vcpu, &machine.memory, kernel.entry)?;
+    if config.count_instructions {
+        let steps = Steps::start(&first.vcpu, layout::HIGH_RAM..kernel.end);
+        first.watch.steps = Some(steps.map_err(|source| Error::Kvm {
+            what: "single-step the vCPU",
+            source,
+            cure: "",
+        })?);
+    }
+    let ledger = open_ledger(config, &vm, &mut processors)?;
     marks.mark(Phase::VcpuReady);
 
-    let mut steps = match config.count_instructions {
-        true => Some(
-            Steps::start(&vcpus[0], layout::HIGH_RAM..kernel.end).map_err(|source| Error::Kvm {
-                what: "single-step the vCPU",
-                source,
-                cure: "",
-            })?,
-        ),
-        false => None,
-    };
     let end = match &waker {
-        None => processors::run_one(&mut vcpus[0], &machine, &mut steps)?,
-        Some(waker) => processors::run_all(vcpus, &machine, waker, &mut steps)?,
+        None => processors::run_one(&mut processors[0], &machine),
+        Some(waker) => processors::run_all(&mut processors, &machine, waker),
     };
     marks.mark(Phase::Exit);
-    if let Some(steps) = steps {
+    if let Some(ledger) = ledger {
+        ledger.close()?;
+    }
+    if let Some(steps) = &processors[0].watch.steps {
         eprintln!("vmm: {steps}");
     }
-    Ok(end)
+    Ok(end?)
 }
 
 /// A vCPU that knows what processor it is. All but the first then wait for the guest's kernel to start them.
@@ -252,6 +272,16 @@ fn make_vcpu(kvm: &Kvm, vm: &VmFd, config: &Config, cpu: u8) -> Result<VcpuFd, E
         }
     }
     Ok(vcpu)
+}
+
+/// A ledger that watches every vCPU, if one is wanted.
+fn open_ledger(config: &Config, vm: &VmFd, processors: &mut [Processor]) -> Result<Option<Arc<Ledger>>, Error> {
+    let Some(path) = &config.trace else { return Ok(None) };
+    let ledger = Ledger::open(path, &config.kernel, config.symbols.as_deref(), vm, config.cpus)?;
+    for Processor { vcpu, watch } in processors {
+        watch.account = Some(ledger.account(vcpu));
+    }
+    Ok(Some(ledger))
 }
 
 /// Opens KVM, or says what keeps us from it.
