@@ -121,6 +121,31 @@ impl Archive {
     }
 }
 
+/// The content of the file `name` (without a leading slash) in an archive; None where there is none, or the archive is
+/// broken before it.
+pub fn find<'a>(archive: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = archive;
+    loop {
+        let header = rest.get(..HEADER)?;
+        let field = |index: usize| {
+            let digits = std::str::from_utf8(&header[6 + 8 * index..][..8]).ok()?;
+            usize::from_str_radix(digits, 16).ok()
+        };
+        if !header.starts_with(b"07070") {
+            return None;
+        }
+        let (size, name_size) = (field(6)?, field(11)?);
+        let data_at = HEADER.checked_add(name_size)?.checked_next_multiple_of(4)?;
+        let found = rest.get(HEADER..HEADER + name_size)?.split(|&byte| byte == 0).next()?;
+        let data = rest.get(data_at..data_at.checked_add(size)?)?;
+        match found {
+            TRAILER => return None,
+            found if found.strip_prefix(b"./").unwrap_or(found) == name => return Some(data),
+            _ => rest = rest.get(data_at.checked_add(size)?.checked_next_multiple_of(4)?..)?,
+        }
+    }
+}
+
 /// Packs a directory tree, in sorted order, so that equal trees make equal archives. What is mounted in it stays out:
 /// /proc and the like are views of this kernel, not files.
 pub fn pack_directory(root: &Path) -> Result<Vec<u8>, Error> {

@@ -51,6 +51,12 @@ pub fn serve(memory: &GuestMemoryMmap, address: u64, before: impl FnOnce(Served)
         .map_err(|_| Error::Request(address))
 }
 
+/// Whether the request at guest-physical `address` is to print something.
+pub fn is_output(memory: &GuestMemoryMmap, address: u64) -> bool {
+    let request = memory.read_obj::<Wire>(GuestAddress(address));
+    request.is_ok_and(|Wire(request)| matches!(request.op, op::WRITE_STDOUT | op::WRITE_STDERR))
+}
+
 /// Bytes transferred, or a Linux errno.
 fn perform(memory: &GuestMemoryMmap, request: &Request) -> Result<u64, i32> {
     let segments = request.segments.get(..request.count as usize).ok_or(libc::EINVAL)?;

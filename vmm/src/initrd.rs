@@ -81,13 +81,13 @@ pub fn place(memory: &GuestMemoryMmap, source: &Source, start: &Start, kernel_en
             let (file, size) = open_archive(path)?;
             if init.is_empty() {
                 let placed = find_room(memory, size, kernel_end)?;
-                memory::map_file(memory, placed.address, &file, size)?;
+                memory::map_file(memory, placed.address, &file, 0, size)?;
                 return Ok(placed);
             }
             // NULs between archives are passed over, so the second may start at the next page.
             let whole = size.next_multiple_of(layout::PAGE);
             let placed = find_room(memory, whole + init.len() as u64, kernel_end)?;
-            memory::map_file(memory, placed.address, &file, size)?;
+            memory::map_file(memory, placed.address, &file, 0, size)?;
             memory.write_slice(&init, GuestAddress(placed.address + whole))?;
             Ok(placed)
         }

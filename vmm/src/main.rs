@@ -14,7 +14,7 @@ use vmm::kernel::Kernel;
 use vmm::machine::Kind;
 use vmm::vcpu::End;
 use vmm::vm::{self, Config, Start};
-use vmm::{initrd, layout};
+use vmm::{initrd, layout, restore, snapshot};
 
 /// Isolation by virtual hardware: a tiny KVM hypervisor.
 #[derive(Parser)]
@@ -28,6 +28,41 @@ struct Cli {
 enum Command {
     /// Boot a guest kernel that runs PROGRAM; end with its exit status
     Run(Run),
+    /// Boot as `run` does, stop at a mark and keep the machine in a file, to be restored any number of times
+    Snapshot(Snapshot),
+    /// Go on from a snapshot
+    Restore(Restore),
+}
+
+#[derive(Args)]
+struct Snapshot {
+    /// The mark to stop at: "guest kernel entry", "user mode entry", or "first output", which is right before it
+    #[arg(long, value_name = "MARK", default_value = "user mode entry", value_parser = phase)]
+    at: Phase,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args)]
+struct Restore {
+    /// Report phases as JSON lines to this open file descriptor
+    #[arg(long, value_name = "FD")]
+    marks_fd: Option<RawFd>,
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+fn phase(text: &str) -> Result<Phase, String> {
+    Phase::from_name(text).ok_or_else(|| {
+        format!(
+            "no mark is called that; a guest can be stopped at {:?}, {:?} and {:?}",
+            "guest kernel entry", "user mode entry", "first output"
+        )
+    })
 }
 
 #[derive(Args)]
@@ -99,61 +134,97 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn main() -> ExitCode {
     let started = protocol::marks::monotonic_ns();
-    let Command::Run(run) = match Cli::try_parse() {
+    let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return usage(&error),
     };
-    if let Some(fd) = run.marks_fd.filter(|&fd| !is_open(fd)) {
+    let marks_fd = match &command {
+        Command::Run(run) | Command::Snapshot(Snapshot { run, .. }) => run.marks_fd,
+        Command::Restore(restore) => restore.marks_fd,
+    };
+    if let Some(fd) = marks_fd.filter(|&fd| !is_open(fd)) {
         eprintln!(
             "vmm: --marks-fd {fd} is not an open file descriptor. In a shell: vmm run --marks-fd 3 ... 3>marks.jsonl"
         );
         return ExitCode::from(status::LAUNCHER_FAILED);
     }
-    let marks = Marks::new(run.marks_fd, "vmm");
+    let marks = Marks::new(marks_fd, "vmm");
     marks.mark_at(Phase::ProcessStart, started);
-    let mut words = run.program.into_iter();
-    let machine = match (run.machine, &run.kernel) {
-        (Some(Machine::Bare), _) | (None, None) => Kind::Bare,
-        (Some(Machine::Pc), _) | (None, Some(_)) => Kind::Pc,
+    let end = match command {
+        Command::Run(run) => run.config(marks, None).and_then(|config| Ok(vm::run(&config)?)),
+        Command::Snapshot(Snapshot { at, out, run }) => run
+            .config(marks, Some(snapshot::Wish { at, file: out }))
+            .and_then(|config| Ok(vm::run(&config)?)),
+        Command::Restore(Restore { file, .. }) => restore::run(&file, marks).map_err(Failure::Vm),
     };
-    if machine == Kind::Bare && run.cpus > 1 {
-        eprintln!(
-            "vmm: a bare machine has one vCPU. Add --machine pc to give the guest {}; the lab kernel uses the first only, Linux (--kernel) uses all",
-            run.cpus
-        );
-        return ExitCode::from(status::LAUNCHER_FAILED);
-    }
-    let has_kernel = run.kernel.is_some();
-    let config = Config {
-        kernel: run.kernel.map_or(Kernel::Lab, Kernel::File),
-        pvh: run.pvh,
-        machine,
-        cpus: run.cpus,
-        initrd: match (run.initrd, run.rootfs) {
-            (Some(archive), _) => initrd::Source::Archive(archive),
-            (None, Some(directory)) => initrd::Source::Directory(directory),
-            (None, None) => initrd::Source::Workload,
-        },
-        memory: run.memory,
-        options: run.cmdline,
-        start: Start {
-            init: machine == Kind::Pc && has_kernel && !run.no_init,
-            // clap asks for at least one word.
-            program: words.next().unwrap_or_default(),
-            arguments: words.collect(),
-        },
-        marks,
-        count_instructions: run.count_instructions,
-        trace: run.trace,
-        symbols: run.symbols,
-    };
-    match vm::run(&config) {
+    match end {
         Ok(End::Exit(status)) => ExitCode::from(status),
         Ok(End::Panic) => ExitCode::from(status::KERNEL_PANIC),
-        Err(error) => {
+        // vm::run turns a stop it was asked for into an exit; a restored machine is never asked.
+        Ok(End::Stopped(_)) => ExitCode::from(status::LAUNCHER_FAILED),
+        Err(Failure::Usage(message)) => {
+            eprintln!("vmm: {message}");
+            ExitCode::from(status::LAUNCHER_FAILED)
+        }
+        Err(Failure::Vm(error)) => {
             eprintln!("vmm: {error}");
             ExitCode::from(error.status())
         }
+    }
+}
+
+/// Why there is no end of a guest to report.
+enum Failure {
+    /// The options contradict each other.
+    Usage(String),
+    /// The machine failed.
+    Vm(vm::Error),
+}
+
+impl From<vm::Error> for Failure {
+    fn from(error: vm::Error) -> Failure {
+        Failure::Vm(error)
+    }
+}
+
+impl Run {
+    /// The machine these options describe.
+    fn config(self, marks: Marks, snapshot: Option<snapshot::Wish>) -> Result<Config, Failure> {
+        let machine = match (self.machine, &self.kernel) {
+            (Some(Machine::Bare), _) | (None, None) => Kind::Bare,
+            (Some(Machine::Pc), _) | (None, Some(_)) => Kind::Pc,
+        };
+        if machine == Kind::Bare && self.cpus > 1 {
+            return Err(Failure::Usage(format!(
+                "a bare machine has one vCPU. Add --machine pc to give the guest {}; the lab kernel uses the first only, Linux (--kernel) uses all",
+                self.cpus
+            )));
+        }
+        let mut words = self.program.into_iter();
+        Ok(Config {
+            start: Start {
+                init: machine == Kind::Pc && self.kernel.is_some() && !self.no_init,
+                // clap asks for at least one word.
+                program: words.next().unwrap_or_default(),
+                arguments: words.collect(),
+            },
+            kernel: self.kernel.map_or(Kernel::Lab, Kernel::File),
+            pvh: self.pvh,
+            machine,
+            cpus: self.cpus,
+            initrd: match (self.initrd, self.rootfs) {
+                (Some(archive), _) => initrd::Source::Archive(archive),
+                (None, Some(directory)) => initrd::Source::Directory(directory),
+                (None, None) => initrd::Source::Workload,
+            },
+            memory: self.memory,
+            options: self.cmdline,
+            marks,
+            snapshot,
+            count_instructions: self.count_instructions,
+            trace: self.trace,
+            symbols: self.symbols,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -49,7 +50,7 @@ pub enum Error {
         source: kvm_ioctls::Error,
     },
     /// A file could not be mapped over guest memory.
-    #[error("cannot map the initrd into guest memory: {0}")]
+    #[error("cannot map a file into guest memory: {0}")]
     Map(io::Error),
     /// An address that is not guest memory.
     #[error("guest address {0:#x} is not memory")]
@@ -73,6 +74,14 @@ pub fn reserve(size: u64) -> Result<GuestMemoryMmap, Error> {
 /// All of the guest's memory, in bytes.
 pub fn size(memory: &GuestMemoryMmap) -> u64 {
     memory.iter().map(|region| region.len()).sum()
+}
+
+/// Where guest memory lies, region by region: below the device hole, and above 4 GiB.
+pub fn regions(memory: &GuestMemoryMmap) -> impl Iterator<Item = Range<u64>> + '_ {
+    memory.iter().map(|region| {
+        let start = region.start_addr().0;
+        start..start + region.len()
+    })
 }
 
 /// Tells KVM where guest memory lies in our address space, one slot per region.
@@ -111,11 +120,12 @@ fn name(mapping: &MmapRegion) {
     }
 }
 
-/// Puts the first `length` bytes of `file` into guest memory at `address` (page-aligned) without copying them.
+/// Puts `length` bytes of `file` from `offset` on into guest memory at `address` without copying them. Both are
+/// page-aligned.
 ///
 /// A private mapping: the guest reads the host's page cache, shared with every other VM that maps the file, until it
 /// writes, which gets it a copy of that page. The file never changes.
-pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, length: u64) -> Result<(), Error> {
+pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64, length: u64) -> Result<(), Error> {
     let whole = length.next_multiple_of(layout::PAGE);
     let slice = memory
         .get_slice(GuestAddress(address), whole as usize)
@@ -129,7 +139,8 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, length: u64
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
             file.as_raw_fd(),
-            0,
+            // Below any file's size.
+            offset as libc::off_t,
         )
     };
     if mapped == libc::MAP_FAILED {
@@ -150,7 +161,7 @@ mod tests {
         let memory = reserve(4 << 20).unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"from the file").unwrap();
-        map_file(&memory, 0x20_0000, &file, 13).unwrap();
+        map_file(&memory, 0x20_0000, &file, 0, 13).unwrap();
         let mut read = [0u8; 14];
         memory.read_slice(&mut read, GuestAddress(0x20_0000)).unwrap();
         assert_eq!(&read, b"from the file\0");

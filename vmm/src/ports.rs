@@ -6,8 +6,8 @@ use protocol::phase::Phase;
 use protocol::ports;
 use vm_memory::GuestMemoryMmap;
 
-use crate::doorbell;
 use crate::serial::Serial;
+use crate::{doorbell, random};
 
 /// What a port write means for the machine as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,17 @@ pub enum Outcome {
     Exit(u8),
     /// The guest kernel gave up, after saying why on the serial port.
     Panic,
+    /// The guest is where somebody wants a snapshot of it.
+    Snapshot(Moment),
+}
+
+/// On which side of the instruction that left the guest a snapshot is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before: it has had no effect, and a clone executes it again.
+    Before,
+    /// After: its effect is done.
+    After,
 }
 
 /// Everything behind the machine's I/O ports.
@@ -27,6 +38,10 @@ pub struct Ports {
     pub serial: Serial,
     marks: Marks,
     first_output_seen: bool,
+    /// Where to stop for a snapshot.
+    stop_at: Option<Phase>,
+    /// How often this machine has been restored from a snapshot.
+    pub generation: u8,
 }
 
 /// What a read from a port nobody answers gives, as on a PC's bus: all lines high.
@@ -45,11 +60,26 @@ impl Ports {
             serial,
             marks,
             first_output_seen: false,
+            stop_at: None,
+            generation: 0,
         }
+    }
+
+    /// From now on the machine stops at this mark.
+    pub fn stop_at(&mut self, phase: Phase) {
+        self.stop_at = Some(phase);
+    }
+
+    /// This is a clone: of which generation, and whether the guest had printed before.
+    pub fn restored(&mut self, generation: u8, spoke: bool) {
+        (self.generation, self.first_output_seen) = (generation, spoke);
     }
 
     /// The guest executed `out`: `data` is one value, or several of a string instruction.
     pub fn write(&mut self, port: u16, data: &[u8]) -> Result<Outcome, doorbell::Error> {
+        if self.stop_at == Some(Phase::FirstOutput) && self.is_output(port, data) {
+            return Ok(Outcome::Snapshot(Moment::Before));
+        }
         match port {
             ports::DOORBELL => {
                 if let Some(address) = value(data) {
@@ -65,9 +95,18 @@ impl Ports {
             ports::MARK => {
                 if let Some(phase) = data.first().and_then(|&code| Phase::from_code(code)) {
                     self.marks.emitter("guest").mark(phase);
+                    if phase == Phase::UserModeEntry {
+                        self.serial.release();
+                    }
+                    if self.stop_at == Some(phase) {
+                        return Ok(Outcome::Snapshot(Moment::After));
+                    }
                 }
             }
-            ports::EXIT => return Ok(value(data).map_or(Outcome::Continue, |status| Outcome::Exit(status as u8))),
+            ports::EXIT => match *data {
+                [status] | [status, _, _, _] => return Ok(Outcome::Exit(status)),
+                _ => {}
+            },
             ports::PANIC => return Ok(Outcome::Panic),
             ports::SERIAL..=SERIAL_LAST => {
                 for &byte in data {
@@ -85,6 +124,15 @@ impl Ports {
         Ok(Outcome::Continue)
     }
 
+    /// Whether this write would print something.
+    fn is_output(&mut self, port: u16, data: &[u8]) -> bool {
+        match port {
+            ports::DOORBELL => value(data).is_some_and(|address| doorbell::is_output(&self.memory, address.into())),
+            ports::SERIAL..=SERIAL_LAST => self.serial.sends((port - ports::SERIAL) as u8),
+            _ => false,
+        }
+    }
+
     /// Whether the guest has printed anything yet.
     pub fn spoke(&self) -> bool {
         self.first_output_seen
@@ -99,6 +147,13 @@ impl Ports {
                 }
             }
             I8042_COMMAND => data.fill(I8042_STATUS_IDLE),
+            ports::GENERATION => data.fill(self.generation),
+            // Without random bytes from the host the guest reads what an unclaimed port gives, never a made-up number.
+            ports::RANDOM => {
+                if random::fill(data).is_err() {
+                    data.fill(NOBODY);
+                }
+            }
             _ => data.fill(NOBODY),
         }
     }

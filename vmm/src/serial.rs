@@ -9,7 +9,8 @@ use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 
-use vm_superio::serial::NoEvents;
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial as Chip, Trigger};
 
 use crate::input::Waker;
@@ -18,8 +19,13 @@ use crate::interrupts::Line;
 /// The first serial port's interrupt line on every PC.
 pub const LINE: u32 = 4;
 
+/// The port of a snapshot could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot restore the serial port: {0}")]
+pub struct Error(String);
+
 /// Where the bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
     /// Standard output.
     Stdout,
@@ -57,11 +63,67 @@ impl Trigger for Interrupt {
 const CTRL_D: u8 = 4;
 const STDIN: RawFd = libc::STDIN_FILENO;
 
+/// The chip's registers and what it has received, for a snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    registers: [u8; 9],
+    received: Vec<u8>,
+}
+
+impl From<SerialState> for State {
+    fn from(chip: SerialState) -> State {
+        State {
+            registers: [
+                chip.baud_divisor_low,
+                chip.baud_divisor_high,
+                chip.interrupt_enable,
+                chip.interrupt_identification,
+                chip.line_control,
+                chip.line_status,
+                chip.modem_control,
+                chip.modem_status,
+                chip.scratch,
+            ],
+            received: chip.in_buffer,
+        }
+    }
+}
+
+impl From<State> for SerialState {
+    fn from(state: State) -> SerialState {
+        let [
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+        ] = state.registers;
+        SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer: state.received,
+        }
+    }
+}
+
 /// The port, and whether it ever carried output.
 pub struct Serial {
     chip: Chip<Interrupt, NoEvents, Output>,
     /// Who is told when the guest has made room for more input; nobody where standard input is not ours to read.
     waker: Option<Waker>,
+    /// Input waits until the guest says that its program starts.
+    held: bool,
     /// The guest has sent a byte.
     pub spoke: bool,
 }
@@ -81,24 +143,60 @@ impl Serial {
         Serial {
             chip: Chip::new(Interrupt(None), output),
             waker: None,
+            held: false,
             spoke: false,
         }
     }
 
-    /// A port that sends to `output`, takes standard input and interrupts through `line`.
-    pub fn interrupting(output: Output, line: Line, waker: Waker) -> Serial {
+    /// A port that sends to `output`, takes standard input and interrupts through `line`. With `hold`, input waits for
+    /// [`Serial::release`].
+    pub fn interrupting(output: Output, line: Line, waker: Waker, hold: bool) -> Serial {
         Serial {
             chip: Chip::new(Interrupt(Some(line)), output),
             waker: Some(waker),
+            held: hold,
             spoke: false,
         }
+    }
+
+    /// A port with interrupts, in the state it was in.
+    ///
+    /// # Errors
+    /// When the interrupt that state calls for cannot be raised, or it has received more than the chip holds.
+    pub fn restored(output: Output, line: Line, waker: Waker, state: &State) -> Result<Serial, Error> {
+        let chip = Chip::from_state(&state.clone().into(), Interrupt(Some(line)), NoEvents, output);
+        Ok(Serial {
+            chip: chip.map_err(|error| Error(format!("{error:?}")))?,
+            waker: Some(waker),
+            held: false,
+            spoke: false,
+        })
+    }
+
+    /// The guest's terminal is as the program is to find it: input may come.
+    pub fn release(&mut self) {
+        self.held = false;
+        self.waker.iter().for_each(Waker::wake);
+    }
+
+    /// The state it is in.
+    pub fn state(&self) -> State {
+        self.chip.state().into()
+    }
+
+    /// Where its output goes.
+    pub fn output(&self) -> Output {
+        *self.chip.writer()
+    }
+
+    /// Whether a write of this register would send a byte.
+    pub fn sends(&mut self, offset: u8) -> bool {
+        offset == DATA && self.chip.read(LINE_CONTROL) & DIVISOR_LATCH == 0
     }
 
     /// The guest writes a register, `offset` ports above the first.
     pub fn write(&mut self, offset: u8, value: u8) {
-        if offset == DATA && self.chip.read(LINE_CONTROL) & DIVISOR_LATCH == 0 {
-            self.spoke = true;
-        }
+        self.spoke |= self.sends(offset);
         // A closed or full output is the reader's business; the guest's serial line has no way to learn of it.
         let _ = self.chip.write(offset, value);
         if let Some(waker) = self.waker.as_ref().filter(|_| offset == INTERRUPT_ENABLE) {
@@ -123,7 +221,7 @@ impl Serial {
     /// Standard input, while it is open, the chip has room and the guest listens: a driver empties the chip when it
     /// starts, and what came before would be lost.
     pub fn input(&self) -> Option<BorrowedFd<'static>> {
-        let listening = self.chip.state().interrupt_enable & RECEIVED != 0;
+        let listening = !self.held && self.chip.state().interrupt_enable & RECEIVED != 0;
         // SAFETY: standard input is open for the life of the process.
         (self.waker.is_some() && listening && self.chip.fifo_capacity() > 0)
             .then(|| unsafe { BorrowedFd::borrow_raw(STDIN) })

@@ -4,7 +4,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::doorbell;
 use crate::machine::Machine;
-use crate::ports::Outcome;
+use crate::ports::{Moment, Outcome};
 use crate::watch::Watch;
 
 /// How a run ended.
@@ -14,6 +14,8 @@ pub enum End {
     Exit(u8),
     /// The guest kernel panicked.
     Panic,
+    /// Not at all: it was stopped for a snapshot.
+    Stopped(Moment),
 }
 
 /// The guest, or KVM, did something after which there is no going on.
@@ -70,6 +72,7 @@ pub fn run(vcpu: &mut VcpuFd, machine: &Machine, watch: &mut Watch) -> Result<Op
                     Outcome::Continue => {}
                     Outcome::Exit(status) => return Ok(Some(End::Exit(status))),
                     Outcome::Panic => return Ok(Some(End::Panic)),
+                    Outcome::Snapshot(moment) => return Ok(Some(End::Stopped(moment))),
                 }
             }
             Ok(VcpuExit::IoIn(port, data)) => machine.ports().read(port, data),

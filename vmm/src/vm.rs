@@ -24,7 +24,7 @@ use crate::vcpu::{self, End};
 use crate::watch::Watch;
 use crate::{
     boot, command_line, cpuid, initrd, interrupts, kernel, layout, ledger, memory, mptable, processors, pvh, registers,
-    serial,
+    serial, snapshot,
 };
 
 /// What to run, and in what machine.
@@ -48,6 +48,8 @@ pub struct Config {
     pub start: Start,
     /// Where phases are reported.
     pub marks: Marks,
+    /// Where to stop, and where to keep the machine then.
+    pub snapshot: Option<snapshot::Wish>,
     /// Count the guest's instructions and say how many on standard error.
     pub count_instructions: bool,
     /// Where the ledger of exits is kept, if anywhere.
@@ -73,6 +75,7 @@ impl Default for Config {
                 arguments: Vec::new(),
             },
             marks: Marks::new(None, "vmm"),
+            snapshot: None,
             count_instructions: false,
             trace: None,
             symbols: None,
@@ -139,6 +142,12 @@ pub enum Error {
     /// Interrupt controllers.
     #[error(transparent)]
     Interrupts(#[from] interrupts::Error),
+    /// A snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The serial port of a snapshot.
+    #[error(transparent)]
+    Serial(#[from] serial::Error),
     /// No way to wake the input thread.
     #[error("cannot make an event descriptor: {0}. The limit on open files may be reached (ulimit -n)")]
     Waker(io::Error),
@@ -166,6 +175,16 @@ impl Error {
             Error::Kernel(kernel::Error::TooBig { .. }) | Error::Initrd(initrd::Error::TooBig { .. }) => {
                 status::MEMORY_TOO_SMALL
             }
+            Error::Snapshot(
+                snapshot::Error::Foreign(_)
+                | snapshot::Error::Version { .. }
+                | snapshot::Error::Length { .. }
+                | snapshot::Error::Damaged { .. }
+                | snapshot::Error::Processor { .. }
+                | snapshot::Error::File {
+                    what: snapshot::READ, ..
+                },
+            ) => status::BAD_SNAPSHOT,
             Error::Memory(memory::Error::Size(_)) => status::MEMORY_TOO_SMALL,
             Error::Initrd(_) => status::BAD_INITRD,
             Error::Run(processors::Error::Vcpu(vcpu::Error::TripleFault { .. })) => status::TRIPLE_FAULT,
@@ -183,15 +202,7 @@ pub fn run(config: &Config) -> Result<End, Error> {
     let kvm = open_kvm()?;
     marks.mark(Phase::KvmOpened);
 
-    let vm = kvm.create_vm().map_err(|source| Error::Kvm {
-        what: "create a virtual machine",
-        source,
-        cure: if source.errno() == libc::EBUSY {
-            ". Another hypervisor holds the processor: stop it"
-        } else {
-            ""
-        },
-    })?;
+    let vm = create(&kvm)?;
     marks.mark(Phase::VmCreated);
 
     let memory = memory::reserve(config.memory)?;
@@ -200,7 +211,7 @@ pub fn run(config: &Config) -> Result<End, Error> {
 
     let kernel = kernel::load(&memory, &config.kernel, config.pvh)?;
     let initrd = initrd::place(&memory, &config.initrd, &config.start, kernel.end)?;
-    let line = command_line::build(config, marks.wanted());
+    let line = command_line::build(config, marks.wanted() || config.snapshot.is_some());
     boot::write(&memory, kernel.setup_header, &line, initrd)?;
     if let Entry::Pvh(_) = kernel.entry {
         pvh::write(&memory, initrd).map_err(boot::Error::from)?;
@@ -218,10 +229,18 @@ pub fn run(config: &Config) -> Result<End, Error> {
             mptable::write(&memory, config.cpus).map_err(boot::Error::from)?;
             let waker = Waker::new().map_err(Error::Waker)?;
             let line = Line::connect(&vm, serial::LINE)?;
-            (Serial::interrupting(console, line, waker.clone()), Some(waker))
+            (
+                Serial::interrupting(console, line, waker.clone(), config.start.init),
+                Some(waker),
+            )
         }
     };
-    let machine = Machine::new(memory.clone(), Ports::new(memory, serial, marks), Bus::default());
+    let mut ports = Ports::new(memory.clone(), serial, marks);
+    if let Some(wish) = &config.snapshot {
+        wish.check(config)?;
+        ports.stop_at(wish.at);
+    }
+    let machine = Machine::new(memory, ports, Bus::default());
 
     let mut processors = Vec::with_capacity(config.cpus.into());
     for cpu in 0..config.cpus {
@@ -246,6 +265,21 @@ pub fn run(config: &Config) -> Result<End, Error> {
         None => processors::run_one(&mut processors[0], &machine),
         Some(waker) => processors::run_all(&mut processors, &machine, waker),
     };
+    let end = match (end, &config.snapshot) {
+        (Ok(End::Stopped(moment)), Some(wish)) => {
+            let stopped = snapshot::Stopped {
+                config,
+                kvm: &kvm,
+                vm: &vm,
+                processors: &mut processors,
+                machine: &machine,
+            };
+            snapshot::take(wish, moment, stopped)?;
+            Ok(End::Exit(0))
+        }
+        (Ok(_), Some(wish)) => return Err(snapshot::Error::Ended(wish.at.name()).into()),
+        (end, _) => end,
+    };
     marks.mark(Phase::Exit);
     if let Some(ledger) = ledger {
         ledger.close()?;
@@ -258,11 +292,7 @@ pub fn run(config: &Config) -> Result<End, Error> {
 
 /// A vCPU that knows what processor it is. All but the first then wait for the guest's kernel to start them.
 fn make_vcpu(kvm: &Kvm, vm: &VmFd, config: &Config, cpu: u8) -> Result<VcpuFd, Error> {
-    let vcpu = vm.create_vcpu(cpu.into()).map_err(|source| Error::Kvm {
-        what: "create a vCPU",
-        source,
-        cure: "",
-    })?;
+    let vcpu = create_vcpu(vm, cpu.into())?;
     match config.machine {
         Kind::Bare => cpuid::bare::set_up(&vcpu)?,
         Kind::Pc => {
@@ -282,6 +312,27 @@ fn open_ledger(config: &Config, vm: &VmFd, processors: &mut [Processor]) -> Resu
         watch.account = Some(ledger.account(vcpu));
     }
     Ok(Some(ledger))
+}
+
+/// Creates a virtual machine without anything in it.
+pub fn create(kvm: &Kvm) -> Result<VmFd, Error> {
+    kvm.create_vm().map_err(|source| Error::Kvm {
+        what: "create a virtual machine",
+        source,
+        cure: match source.errno() {
+            libc::EBUSY => ". Another hypervisor holds the processor: stop it",
+            _ => "",
+        },
+    })
+}
+
+/// Creates a vCPU as it is after a reset.
+pub fn create_vcpu(vm: &VmFd, number: u64) -> Result<VcpuFd, Error> {
+    vm.create_vcpu(number).map_err(|source| Error::Kvm {
+        what: "create a vCPU",
+        source,
+        cure: "",
+    })
 }
 
 /// Opens KVM, or says what keeps us from it.

@@ -18,6 +18,13 @@ pub fn leave_bytes_alone() {
     }
 }
 
+/// Waits until everything written has left the guest: the kernel sends it a few bytes at a time, and a machine that ends
+/// first takes the rest along.
+pub fn drain() {
+    // SAFETY: takes a number. A console that is no terminal has nothing to wait for.
+    unsafe { libc::tcdrain(libc::STDOUT_FILENO) };
+}
+
 /// Makes the console this process's controlling terminal, so that Ctrl-C and job control work in a shell. Between fork
 /// and exec.
 pub fn take() {

@@ -2,18 +2,22 @@
 //!
 //! A kernel starts one program and panics when it ends. So that any program can be run in a Linux guest and its exit status
 //! comes back, this one goes first: it mounts what programs expect, starts the program, reaps orphans as process 1 must,
-//! and at the end tells the hypervisor the status through the same port the lab kernel uses.
+//! and at the end tells the hypervisor the status through the same port the lab kernel uses. In a clone of a snapshot it first makes
+//! the kernel's random numbers differ from every other clone's.
 
+mod clone;
 mod console;
 mod host;
 mod mounts;
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::{fs, io};
 
+use host::Host;
 use protocol::phase::Phase;
 use protocol::status;
 
@@ -25,11 +29,20 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 fn main() {
     mounts::mount_all();
     console::leave_bytes_alone();
-    let status = run().unwrap_or_else(|error| {
-        eprintln!("init: {}", error.message);
-        error.status
-    });
-    host::end(status)
+    match Host::open() {
+        Ok(host) => {
+            let status = run(&host).unwrap_or_else(|error| {
+                eprintln!("init: {}", error.message);
+                error.status
+            });
+            console::drain();
+            host.end(status);
+        }
+        Err(error) => eprintln!(
+            "init: cannot reach the host: {error}. The guest's kernel needs CONFIG_DEVPORT or CONFIG_X86_IOPL_IOPERM"
+        ),
+    }
+    host::restart()
 }
 
 /// The program did not run.
@@ -38,11 +51,15 @@ struct Failure {
     message: String,
 }
 
-fn run() -> Result<u8, Failure> {
+fn run(host: &Host) -> Result<u8, Failure> {
     let words = fs::read(COMMAND).map_err(|error| Failure {
         status: status::LAUNCHER_FAILED,
         message: format!("cannot read {COMMAND}: {error}"),
     })?;
+    let failed = |error| Failure {
+        status: status::LAUNCHER_FAILED,
+        message: format!("cannot open a device: {error}"),
+    };
     let mut words = words.split(|&byte| byte == 0).map(OsStr::from_bytes);
     let program = words.next().unwrap_or_default();
     let mut command = Command::new(program);
@@ -50,12 +67,17 @@ fn run() -> Result<u8, Failure> {
     if std::env::var_os("PATH").is_none() {
         command.env("PATH", PATH);
     }
-    // SAFETY: between fork and exec only setsid and an ioctl, both async-signal-safe.
+    let (host, pool) = (
+        host.try_clone().map_err(failed)?,
+        File::open("/dev/urandom").map_err(failed)?,
+    );
+    // SAFETY: between fork and exec the closure makes system calls and nothing else.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             console::take();
-            host::mark(Phase::UserModeEntry);
-            Ok(())
+            // Here a snapshot may be taken. Who goes on behind this line may be a clone.
+            host.mark(Phase::UserModeEntry);
+            clone::diverge(&host, &pool)
         });
     }
     let child = command.spawn().map_err(|error| Failure {

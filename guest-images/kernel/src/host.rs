@@ -8,7 +8,7 @@ use protocol::doorbell::{MAX_SEGMENTS, Request, Segment, op};
 use protocol::phase::Phase;
 use protocol::ports;
 
-use crate::processor::{out8, out32};
+use crate::processor::{out8, out8_with, out32};
 
 /// The one request in flight.
 static REQUEST: Lone<Request> = Lone::new(Request {
@@ -83,6 +83,13 @@ fn submit(request: &mut Request) -> i64 {
 #[inline(always)]
 pub fn mark(phase: Phase) {
     out8(ports::MARK, phase.code());
+}
+
+/// Reports that the program is about to start, and in RCX where its random bytes lie: a host that stops the machine here
+/// and starts it several times gives each its own ([`ports::MARK`]).
+#[inline(always)]
+pub fn mark_user_mode_entry(random: u64) {
+    out8_with(ports::MARK, Phase::UserModeEntry.code(), random);
 }
 
 /// Ends the machine with this exit status.

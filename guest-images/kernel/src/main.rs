@@ -39,7 +39,7 @@ extern "C" fn main(parameters: u64) -> ! {
         program::load(kernel, &boot)
     });
     if marks {
-        host::mark(Phase::UserModeEntry);
+        host::mark_user_mode_entry(ready.random);
     }
     entry::enter_program(ready.entry, ready.stack)
 }

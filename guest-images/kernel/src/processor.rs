@@ -9,6 +9,13 @@ pub fn out8(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) }
 }
 
+/// Writes 8 bits to a port, with a further number in RCX for a host that looks.
+#[inline(always)]
+pub fn out8_with(port: u16, value: u8, rcx: u64) {
+    // SAFETY: as above. No `nomem`: the host may change memory of the program's.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, in("rcx") rcx, options(nostack, preserves_flags)) }
+}
+
 /// Writes 32 bits to a port. The host may read and write our memory meanwhile.
 #[inline(always)]
 pub fn out32(port: u16, value: u32) {

@@ -75,6 +75,8 @@ pub struct Ready {
     pub entry: u64,
     /// Stack pointer.
     pub stack: u64,
+    /// Where on its stack the program finds random bytes (AT_RANDOM, 16 of them).
+    pub random: u64,
 }
 
 /// Loads the program the command line names. A program that cannot be run ends the machine with the reason.
@@ -170,6 +172,7 @@ pub fn load(kernel: &mut Kernel, boot: &Boot) -> Ready {
             Ready {
                 entry: image.entry,
                 stack: stack.map(kernel),
+                random,
             }
         },
     )

@@ -22,6 +22,8 @@ pub const KERNEL_PANIC: u8 = 116;
 pub const BAD_INITRD: u8 = 117;
 /// The guest did something no machine of ours answers.
 pub const GUEST_MISBEHAVED: u8 = 118;
+/// The file to restore is no snapshot, or not a whole one.
+pub const BAD_SNAPSHOT: u8 = 119;
 
 /// The launcher failed before there was a workload: wrong usage, or a resource the host refused.
 pub const LAUNCHER_FAILED: u8 = 125;

@@ -21,7 +21,8 @@ pub enum Error {
     Refused(kvm_ioctls::Error),
 }
 
-fn give(vcpu: &VcpuFd, entries: &[kvm_cpuid_entry2]) -> Result<(), Error> {
+/// Gives the vCPU this table.
+pub fn give(vcpu: &VcpuFd, entries: &[kvm_cpuid_entry2]) -> Result<(), Error> {
     // E2BIG is what KVM itself says to a table that is too long.
     let table = CpuId::from_entries(entries).map_err(|_| Error::Refused(kvm_ioctls::Error::new(libc::E2BIG)))?;
     vcpu.set_cpuid2(&table).map_err(Error::Refused)

@@ -1,0 +1,90 @@
+//! A machine from a snapshot: the same recipe as [`vm`](crate::vm), with what took the time left out. No kernel is loaded and
+//! none boots; memory, registers and controllers are as they were, and the guest does not notice.
+
+use std::path::Path;
+
+use protocol::marks::Marks;
+use protocol::phase::Phase;
+
+use crate::bus::Bus;
+use crate::input::Waker;
+use crate::interrupts::{self, Line};
+use crate::machine::{Kind, Machine};
+use crate::ports::Ports;
+use crate::processors::Processor;
+use crate::serial::Serial;
+use crate::vcpu::End;
+use crate::vm::{self, Error};
+use crate::watch::Watch;
+use crate::{memory, processors, serial, snapshot};
+
+/// Builds the machine in `file`, runs the guest to its end and says how it ended.
+pub fn run(file: &Path, marks: Marks) -> Result<End, Error> {
+    let snapshot::Opened {
+        file: image,
+        state,
+        memory_at,
+    } = snapshot::open(file)?;
+    let here = snapshot::processor_signature();
+    if here != state.processor {
+        return Err(Error::Snapshot(snapshot::Error::Processor {
+            path: file.into(),
+            found: state.processor,
+            here,
+        }));
+    }
+
+    let kvm = vm::open_kvm()?;
+    marks.mark(Phase::KvmOpened);
+    let vm = vm::create(&kvm)?;
+    marks.mark(Phase::VmCreated);
+
+    let memory = memory::reserve(state.memory)?;
+    let mut offset = memory_at;
+    for run in &state.runs {
+        memory::map_file(&memory, run.start, &image, offset, run.length())?;
+        offset += run.length();
+    }
+    drop(image);
+    memory::give_to(&vm, &memory)?;
+    if let Some(address) = state.random {
+        snapshot::draw_anew(&memory, address)?;
+    }
+    marks.mark(Phase::MemoryMapped);
+
+    let (serial, waker) = match &state.pc {
+        None => (Serial::polled(state.console), None),
+        Some(pc) => {
+            interrupts::make_controllers(&vm)?;
+            let waker = Waker::new().map_err(Error::Waker)?;
+            let line = Line::connect(&vm, serial::LINE)?;
+            (
+                Serial::restored(state.console, line, waker.clone(), &pc.serial)?,
+                Some(waker),
+            )
+        }
+    };
+    let mut processors = Vec::with_capacity(state.vcpus.len());
+    for number in 0..state.vcpus.len() {
+        let vcpu = vm::create_vcpu(&vm, number as u64)?;
+        let watch = Watch::default();
+        processors.push(Processor { vcpu, watch });
+    }
+    for (processor, state) in processors.iter().zip(&state.vcpus) {
+        state.give_to(&processor.vcpu)?;
+    }
+    if let Some(pc) = &state.pc {
+        pc.give_to(&vm)?;
+    }
+    let mut ports = Ports::new(memory.clone(), serial, marks);
+    ports.restored(state.generation.saturating_add(1), state.spoke);
+    let machine = Machine::new(memory, ports, Bus::default());
+    marks.mark(Phase::VcpuReady);
+
+    let end = match (&waker, state.kind) {
+        (Some(waker), Kind::Pc) => processors::run_all(&mut processors, &machine, waker)?,
+        _ => processors::run_one(&mut processors[0], &machine)?,
+    };
+    marks.mark(Phase::Exit);
+    Ok(end)
+}
