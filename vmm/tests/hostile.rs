@@ -191,14 +191,13 @@ fn every_port_can_be_written_and_read_with_every_width() {
     for read in [&[0xec][..], &[0x66, 0xed], &[0xed]] {
         assert_eq!(boot(every_port(read).exit(9)).status, 9, "{read:x?}");
     }
-    // Written, the panic port ends the machine, whatever the width; the exit port only takes 32 bits.
-    for write in [&[0x31, 0xc0, 0xee][..], &[0x31, 0xc0, 0x66, 0xef]] {
-        assert_eq!(
-            boot(every_port(write).exit(9)).status,
-            i32::from(status::KERNEL_PANIC),
-            "{write:x?}"
-        );
-    }
+    // Written, the exit port ends the machine when it gets 8 or 32 bits; 16 are not addressed to it, and the panic port,
+    // which comes next, takes any width.
+    assert_eq!(boot(every_port(&[0x31, 0xc0, 0xee]).exit(9)).status, 0);
+    assert_eq!(
+        boot(every_port(&[0x31, 0xc0, 0x66, 0xef]).exit(9)).status,
+        i32::from(status::KERNEL_PANIC)
+    );
     let ran = boot(every_port(&[0x31, 0xc0, 0xef]).exit(9));
     assert_eq!(ran.status, 0, "{ran:?}");
     // From the panic port's neighbour up: mov edx, PANIC + 1.
