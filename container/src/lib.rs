@@ -12,6 +12,7 @@
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
 //! | exec | [`program`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
+//! | keep images to run | [`image`] |
 //! | tell all of that, and show it by taking it away | [`explain`], [`peel`] |
 
 pub mod build;
@@ -23,6 +24,7 @@ pub mod config;
 pub mod devices;
 pub mod errno;
 pub mod explain;
+pub mod image;
 pub mod init;
 pub mod keeper;
 pub mod mounts;

@@ -3,6 +3,7 @@
 //! `container run` is started hundreds of times in a race, and every option that is described to the parser costs it some
 //! microseconds. So a family's arguments are described only once its name was read.
 
+mod image;
 mod peel;
 mod run;
 
@@ -21,7 +22,7 @@ pub struct Family {
 }
 
 /// In the order in which `container --help` lists them.
-const FAMILIES: &[Family] = &[run::RUN, peel::PEEL];
+const FAMILIES: &[Family] = &[run::RUN, image::IMAGE, peel::PEEL];
 
 /// Reads the command line and does what it says; the exit status. The error is for the user: help he asked for, or what
 /// is wrong with his words.

@@ -1,0 +1,375 @@
+//! `container image`: what containers are made from, in the store.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
+use container::image::layer::unpack::{self, Limits};
+use container::image::prune::Removed;
+use container::image::transfer::{self, Format};
+use container::image::{Access, Image, Reference, Store, docker_archive, layout, store};
+use protocol::status;
+
+use super::Family;
+
+/// Its place on the command line.
+pub const IMAGE: Family = Family {
+    name: "image",
+    about: "Import, export, list, inspect and remove images",
+    arguments,
+    main,
+};
+
+fn arguments(command: Command) -> Command {
+    ImageArguments::augment_args(command)
+}
+
+fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
+    let arguments = ImageArguments::from_arg_matches(matches)?;
+    Ok(match arguments.run() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("container: {error:#}");
+            status::LAUNCHER_FAILED
+        }
+    })
+}
+
+/// Where the images are: an option of every command that uses them.
+#[derive(Args)]
+pub struct StoreOption {
+    /// Directory of the images [default: CONTAINER_STORE, or /var/lib/isolation-lab for root and isolation-lab in
+    /// XDG_DATA_HOME for others]
+    #[arg(long, value_name = "DIR", global = true)]
+    store: Option<PathBuf>,
+}
+
+impl StoreOption {
+    /// Opens the store.
+    pub fn open(&self, access: Access) -> Result<Store, store::Error> {
+        match &self.store {
+            Some(root) => Store::open(root, access),
+            None => Store::open(&store::default_root()?, access),
+        }
+    }
+}
+
+/// What a layer may take.
+#[derive(Args)]
+pub struct LimitOptions {
+    /// Refuse layers with more bytes of files than this; K, M and G are powers of 1024
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value_t = unpack::MAX_BYTES, hide_default_value = true)]
+    max_layer_bytes: u64,
+    /// Refuse layers with more files than this
+    #[arg(long, value_name = "N", default_value_t = unpack::MAX_MEMBERS)]
+    max_layer_files: u64,
+    /// Leave devices in layers out instead of refusing the layer
+    #[arg(long)]
+    skip_devices: bool,
+}
+
+impl LimitOptions {
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            bytes: self.max_layer_bytes,
+            members: self.max_layer_files,
+            skip_devices: self.skip_devices,
+        }
+    }
+}
+
+#[derive(Args)]
+struct ImageArguments {
+    #[command(flatten)]
+    store: StoreOption,
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Add the images in a file or directory: an OCI layout, what docker save writes, or a root file system
+    Import {
+        /// The archive, compressed or not, or the directory
+        file: PathBuf,
+        /// What to call the image; a root file system needs it, the others have names
+        name: Option<Reference>,
+        /// What the file is
+        #[arg(long, value_enum, default_value_t = ImportFormat::Detect)]
+        format: ImportFormat,
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// Write images to an archive, or to the directory of an OCI layout
+    Export {
+        /// The images
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// Where to: a directory if it is one or the name ends in /, a file otherwise; without it, standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// oci: a layout; docker: the same with the file older programs look for, for docker load
+        #[arg(long, value_enum, default_value_t = ExportFormat::Docker)]
+        format: ExportFormat,
+    },
+    /// List the images
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Print the IDs alone
+        #[arg(short, long)]
+        quiet: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give an image one more name
+    Tag {
+        /// The image
+        image: String,
+        /// The name
+        name: Reference,
+    },
+    /// Take an image's name away, and the image with its last name
+    Rm {
+        /// The images
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// Also when a container uses it: what the container needs stays until it is gone
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Remove images without a name, and whatever belongs to no image
+    Prune {
+        /// Also images that have a name but no container
+        #[arg(short, long)]
+        all: bool,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ImportFormat {
+    /// Whatever it turns out to be
+    Detect,
+    /// An OCI layout
+    Oci,
+    /// What docker save writes
+    Docker,
+    /// A root file system
+    Rootfs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    Oci,
+    Docker,
+}
+
+impl ImageArguments {
+    fn run(self) -> anyhow::Result<()> {
+        let access = match &self.command {
+            ImageCommand::Rm { .. } | ImageCommand::Prune { .. } => Access::Exclusive,
+            _ => Access::Shared,
+        };
+        let store = self.store.open(access)?;
+        match self.command {
+            ImageCommand::Import {
+                file,
+                name,
+                format,
+                limits,
+            } => {
+                let format = match format {
+                    ImportFormat::Detect => Format::Detect,
+                    ImportFormat::Oci => Format::Oci,
+                    ImportFormat::Docker => Format::Docker,
+                    ImportFormat::Rootfs => Format::Rootfs,
+                };
+                let images = transfer::import(&store, &file, format, name.as_ref(), limits.limits())?;
+                images.iter().try_for_each(|image| came_in(&store, image))
+            }
+            ImageCommand::Export { images, output, format } => export(&store, &images, output.as_deref(), format),
+            ImageCommand::Ls { quiet, json } => list(&store, quiet, json),
+            ImageCommand::Tag { image, name } => Ok(store.tag(&store.image(&image)?, &name)?),
+            ImageCommand::Rm { images, force } => images.iter().try_for_each(|name| {
+                let removed = store.remove_image(name, force)?;
+                went(&removed)
+            }),
+            ImageCommand::Prune { all } => went(&store.prune(all)?),
+        }
+    }
+}
+
+/// Says what came in, and what could not be kept of it.
+pub fn came_in(store: &Store, image: &Image) -> anyhow::Result<()> {
+    let mut lost = unpack::Tally::default();
+    for chain in image.chain_ids() {
+        if let Some(info) = store.layer_info(&chain) {
+            lost.owners_squashed += info.tally.owners_squashed;
+            lost.xattrs_dropped += info.tally.xattrs_dropped;
+            lost.devices_skipped += info.tally.devices_skipped;
+        }
+    }
+    if lost.owners_squashed > 0 {
+        eprintln!(
+            "container: note: {} files of {} belong to others than root in the image; unpacked by an ordinary user, who has one id to give, they belong to root inside",
+            lost.owners_squashed,
+            image.name()
+        );
+    }
+    if lost.xattrs_dropped > 0 {
+        eprintln!(
+            "container: note: {} extended attributes (such as file capabilities) of {} could not be set by this user on this file system",
+            lost.xattrs_dropped,
+            image.name()
+        );
+    }
+    if lost.devices_skipped > 0 {
+        eprintln!(
+            "container: note: {} devices of {} were left out",
+            lost.devices_skipped,
+            image.name()
+        );
+    }
+    say(&format!("{} {}", image.name(), image.id))
+}
+
+fn export(store: &Store, names: &[String], output: Option<&Path>, format: ExportFormat) -> anyhow::Result<()> {
+    let images = names
+        .iter()
+        .map(|name| store.image(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let write = |output: &mut dyn Write| match format {
+        ExportFormat::Oci => layout::export_archive(store, &images, output),
+        ExportFormat::Docker => docker_archive::export(store, &images, output),
+    };
+    match output {
+        Some(path) if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") => match format {
+            ExportFormat::Oci => Ok(layout::export_directory(store, &images, path)?),
+            ExportFormat::Docker => {
+                bail!("docker save archives are files, not directories; --format oci writes a directory")
+            }
+        },
+        Some(path) => {
+            let file = std::fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+            let mut file = std::io::BufWriter::with_capacity(1 << 18, file);
+            let written = write(&mut file)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| Ok(file.flush()?));
+            if written.is_err() {
+                // Half an archive looks like a whole one to those who only look at its name.
+                let _ = std::fs::remove_file(path);
+            }
+            written.with_context(|| format!("cannot write {}", path.display()))
+        }
+        None if std::io::stdout().is_terminal() => {
+            bail!("an archive is nothing for a terminal: name a file with --output")
+        }
+        None => {
+            let mut stdout = std::io::BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
+            write(&mut stdout)?;
+            Ok(stdout.flush()?)
+        }
+    }
+}
+
+fn list(store: &Store, quiet: bool, json: bool) -> anyhow::Result<()> {
+    let images = store
+        .entries()?
+        .iter()
+        .map(|entry| store.load(entry))
+        .collect::<Result<Vec<_>, _>>()?;
+    if quiet {
+        return images.iter().try_for_each(|image| say(&image.id.short()));
+    }
+    let created = |image: &Image| image.config.created().clone().unwrap_or_default();
+    if json {
+        let list: Vec<_> = images
+            .iter()
+            .map(|image| {
+                serde_json::json!({
+                    "name": image.reference.as_ref().map(ToString::to_string),
+                    "id": image.id,
+                    "digest": image.digest,
+                    "created": created(image),
+                    "layers": image.layers().len(),
+                    "stored_bytes": image.size(),
+                })
+            })
+            .collect();
+        return say(&serde_json::to_string_pretty(&list)?);
+    }
+    let mut rows = vec![["NAME", "ID", "LAYERS", "STORED", "CREATED"].map(str::to_owned)];
+    rows.extend(images.iter().map(|image| {
+        [
+            image
+                .reference
+                .as_ref()
+                .map_or("<none>".to_owned(), Reference::familiar),
+            image.id.short(),
+            image.layers().len().to_string(),
+            bytes(image.size()),
+            created(image),
+        ]
+    }));
+    table(&rows)
+}
+
+fn went(removed: &Removed) -> anyhow::Result<()> {
+    for name in &removed.images {
+        say(&format!("removed {name}"))?;
+    }
+    say(&format!(
+        "{} blobs and {} unpacked layers removed, {} freed",
+        removed.blobs,
+        removed.layers,
+        bytes(removed.bytes)
+    ))
+}
+
+/// Columns, each as wide as its widest word.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> anyhow::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..N).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        say(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A number of bytes for people.
+pub fn bytes(number: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = number as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{number} B"),
+        _ if value < 10.0 => format!("{value:.2} {unit}"),
+        _ if value < 100.0 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+/// One line of output. Who leaves early, as `head` does, has seen enough.
+pub fn say(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| error.to_string())
+}
