@@ -55,13 +55,16 @@ const EVERYBODY: Mode = Mode::from_bits_truncate(0o666);
 
 /// Fills /dev in the new root. The working directory is the host's root.
 ///
+/// Its file systems in memory have a bound on files beside the one on bytes: an empty file takes about 1 KiB of kernel
+/// memory, and the kernel's own bound would be one file for every two pages of the machine.
+///
 /// `many_ids` says whether ids other than the program's own exist in the container.
 pub fn populate(namespaces: Namespaces, many_ids: bool) -> Result<(), Error> {
     mount_point("/dev")?;
     mount_at(
         "tmpfs",
         "/dev",
-        "mode=755,size=64k",
+        "mode=755,size=64k,nr_inodes=1k",
         MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME,
     )?;
     for device in &DEVICES {
@@ -81,7 +84,12 @@ pub fn populate(namespaces: Namespaces, many_ids: bool) -> Result<(), Error> {
     }
     let inert = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount_at("devpts", "/dev/pts", terminal_options(many_ids), inert)?;
-    mount_at("tmpfs", "/dev/shm", "mode=1777,size=64m", inert | MsFlags::MS_NODEV)?;
+    mount_at(
+        "tmpfs",
+        "/dev/shm",
+        "mode=1777,size=64m,nr_inodes=64k",
+        inert | MsFlags::MS_NODEV,
+    )?;
     if namespaces.has(Namespace::Ipc) {
         // Message queues belong to the IPC namespace, and only its owner may mount a view of them. A kernel without
         // them (CONFIG_POSIX_MQUEUE) has nothing to show.

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
-use nix::unistd::{Pid, chdir, getppid, sethostname};
+use nix::unistd::{Pid, getppid, sethostname};
 use protocol::phase::Phase;
 use protocol::status;
 use thiserror::Error;
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::errno::why;
 use crate::namespaces::Namespace;
 use crate::run::status_of;
-use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals};
+use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals, workdir};
 
 /// The container's name unless it is given one: a new UTS namespace starts with a copy of the host's, and a program that
 /// prints the host's name looks as if it had none of its own.
@@ -77,10 +77,7 @@ impl Init<'_> {
             old_root.leave()?;
             marks.mark(Phase::PivotDone);
         }
-        chdir(&config.workdir).map_err(|errno| Error::Workdir {
-            path: config.workdir.display().to_string(),
-            errno,
-        })?;
+        workdir::enter(&config.workdir)?;
         let in_memory = match config.namespaces.has(Namespace::Mount) {
             true => None,
             false => config.program.find_in_memory()?,
@@ -185,17 +182,9 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The working directory cannot be entered.
-    #[error(
-        "cannot enter the working directory {path} in the container: {}. --workdir names a directory of the container's root file system",
-        why(errno)
-    )]
-    Workdir {
-        /// The directory.
-        path: String,
-        /// The kernel's answer.
-        errno: Errno,
-    },
+    /// The working directory.
+    #[error(transparent)]
+    Workdir(#[from] workdir::Error),
     /// Limits.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),

@@ -9,6 +9,7 @@
 //! | clone into the namespaces | [`namespaces`], [`clone`] |
 //! | map the users | [`users`] |
 //! | build the root, pivot | [`rootfs`], [`mounts`], [`devices`], [`network`] |
+//! | enter the working directory | [`workdir`] |
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
 //! | exec | [`program`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
@@ -39,6 +40,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod streams;
 pub mod users;
+pub mod workdir;
 
 pub use config::Config;
 pub use run::{Error, run};

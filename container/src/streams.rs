@@ -1,6 +1,6 @@
-//! The three standard streams: the only open files the program shares with its caller.
+//! The three standard streams: the only open files the container shares with its caller.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -39,6 +39,25 @@ pub fn prepare(users: Option<&UserMap>, user: User) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Closes whatever else the caller left open, but for `kept`: an open directory or socket of the host's, which no step of
+/// the set-up could then be led to by a link such as `/proc/self/fd/7`. First thing in a process: what that opened itself
+/// would be closed too.
+pub fn close_inherited(kept: Option<RawFd>) {
+    let close = |first: u32, last: u32| {
+        // SAFETY: takes numbers only; nothing in this process has opened a descriptor yet.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    };
+    match kept.and_then(|fd| u32::try_from(fd).ok()).filter(|&fd| fd > 2) {
+        None => close(3, u32::MAX),
+        Some(fd) => {
+            if fd > 3 {
+                close(3, fd - 1);
+            }
+            close(fd + 1, u32::MAX);
+        }
+    }
 }
 
 /// Closes the launcher's standard input and output: from here on they are the program's alone. When it closes its

@@ -12,6 +12,7 @@ use container::explain::{self, Format};
 use container::namespaces::{Namespace, Namespaces};
 use container::program::{DEFAULT_PATH, Program};
 use container::rootfs::Image;
+use container::streams;
 use container::users::User;
 use protocol::marks::Marks;
 use protocol::phase::Phase;
@@ -34,6 +35,7 @@ fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
     let arguments = RunArguments::from_arg_matches(matches)?;
     let explain = arguments.explain;
     let config = arguments.into_config();
+    streams::close_inherited(config.marks.descriptor());
     config.marks.mark_at(Phase::ProcessStart, started);
     let status = match explain {
         None => container::run(&config).unwrap_or_else(|error| {

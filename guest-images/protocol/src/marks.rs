@@ -32,6 +32,11 @@ impl Marks {
         self.fd.is_some()
     }
 
+    /// The descriptor they go to, if any.
+    pub const fn descriptor(&self) -> Option<RawFd> {
+        self.fd
+    }
+
     /// Reports that `phase` is complete now.
     ///
     /// A reader that went away is no reason to stop a run: errors of the write are ignored.
