@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::compare::{self, Options};
-use crate::contenders::NAMES;
+use crate::contenders::{DEFAULT, NAMES};
 use crate::doctor::trial::{self, Trial};
 
 /// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
@@ -54,7 +54,7 @@ pub struct Compare {
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
     /// Who races, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values = NAMES, value_parser = NAMES)]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values = DEFAULT, value_parser = NAMES)]
     pub contenders: Vec<String>,
     /// The lesson the workload runs, with its arguments: "hello", "memory 16", ...
     #[arg(long, default_value = "hello", value_name = "W")]

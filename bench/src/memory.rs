@@ -146,8 +146,8 @@ fn read(running: &Running, contender: &dyn Contender, account: Option<&Account>,
         }
         Err(error) => notes.push(error.to_string()),
     }
-    if let Some(initrd) = contender.guest_initrd() {
-        match smaps::guest_memory(running.pid(), initrd) {
+    if let Some(file) = contender.guest_file() {
+        match smaps::guest_memory(running.pid(), file) {
             Ok(guest) => {
                 memory.guest_configured_bytes = Some(guest.configured);
                 memory.guest_touched_bytes = Some(guest.touched);

@@ -122,6 +122,7 @@ impl<'a> Race<'a> {
     /// See [`Error`].
     pub fn memory_pass(&mut self, rounds: usize, accounting: Option<&Accounting>) -> Result<(), Error> {
         let entries: Vec<_> = (0..self.contenders.len())
+            .filter(|&index| self.contenders[index].runs_the_workload())
             .map(|index| (index, Purpose::Memory))
             .collect();
         self.run(&entries, rounds, |race, index, _| race.weigh(index, accounting))
@@ -165,7 +166,11 @@ impl<'a> Race<'a> {
             self.rules.limit,
             self.interrupt,
         )?;
-        let finished = outcome.reached_the_finish_line(self.rules.expected_status);
+        let expected = match contender.runs_the_workload() {
+            true => self.rules.expected_status,
+            false => 0,
+        };
+        let finished = outcome.reached_the_finish_line(expected);
         let complaint = outcome.complaint(self.rules.limit);
         let status = outcome.exit_status;
         self.keep(contender.name(), purpose, outcome, None)?;

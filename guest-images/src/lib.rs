@@ -1,6 +1,8 @@
 //! What runs on the inside, built together with whoever embeds it: the lab kernel, the workload,
 //! and the first process of a Linux guest.
 
+pub mod linux;
+
 /// Start a page, so that whoever maps the bytes can map them in place.
 #[repr(C, align(4096))]
 struct PageAligned<B: ?Sized>(B);

@@ -8,6 +8,7 @@ pub mod command_line;
 pub mod cpio;
 pub mod cpuid;
 pub mod doorbell;
+pub mod empty;
 pub mod gdt;
 pub mod initrd;
 pub mod input;

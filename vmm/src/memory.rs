@@ -68,7 +68,19 @@ pub fn reserve(size: u64) -> Result<GuestMemoryMmap, Error> {
     if size > below {
         ranges.push((GuestAddress(layout::ABOVE_4G), (size - below) as usize));
     }
-    GuestMemoryMmap::from_ranges(&ranges).map_err(|source| Error::Reserve { bytes: size, source })
+    let memory = GuestMemoryMmap::from_ranges(&ranges).map_err(|source| Error::Reserve { bytes: size, source })?;
+    for region in memory.iter() {
+        name(&region.get_mmap());
+    }
+    Ok(memory)
+}
+
+/// Reserves a single page at address 0, for a machine with nothing in it.
+pub fn reserve_page() -> Result<GuestMemoryMmap, Error> {
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), layout::PAGE as usize)]).map_err(|source| Error::Reserve {
+        bytes: layout::PAGE,
+        source,
+    })
 }
 
 /// All of the guest's memory, in bytes.
@@ -88,7 +100,6 @@ pub fn regions(memory: &GuestMemoryMmap) -> impl Iterator<Item = Range<u64>> + '
 pub fn give_to(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), Error> {
     for (slot, region) in memory.iter().enumerate() {
         let mapping = region.get_mmap();
-        name(&mapping);
         let slot_description = kvm_userspace_memory_region {
             slot: slot as u32,
             guest_phys_addr: region.start_addr().0,

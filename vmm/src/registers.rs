@@ -49,6 +49,18 @@ impl Error {
     }
 }
 
+/// Starts a vCPU at address 0, in the 16-bit mode it is in after a reset.
+pub fn real_mode_at_zero(vcpu: &VcpuFd) -> Result<(), Error> {
+    let mut special = vcpu.get_sregs().map_err(Error::of("special registers"))?;
+    (special.cs.base, special.cs.selector) = (0, 0);
+    vcpu.set_sregs(&special).map_err(Error::of("special registers"))?;
+    let general = kvm_regs {
+        rflags: RFLAGS_RESERVED,
+        ..Default::default()
+    };
+    vcpu.set_regs(&general).map_err(Error::of("general registers"))
+}
+
 /// Sets everything the guest's first instruction depends on; execution will start at `entry`.
 pub fn set_up(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: Entry) -> Result<(), Error> {
     for (i, descriptor) in gdt::TABLE.into_iter().enumerate() {

@@ -6,6 +6,9 @@ mod container;
 pub mod oci;
 mod process;
 mod vm;
+mod vm_empty;
+mod vm_linux;
+mod vm_restored;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,7 +21,19 @@ use crate::image::{self, Image};
 use crate::launchers::Launchers;
 
 /// Every contender there is, in the order of the race.
-pub const NAMES: [&str; 5] = ["process", "container", "vm", "crun", "runc"];
+pub const NAMES: [&str; 8] = [
+    "process",
+    "container",
+    "vm-empty",
+    "vm-restored",
+    "vm",
+    "vm-linux",
+    "crun",
+    "runc",
+];
+
+/// Who races when nobody is named: all but the floor, which runs no workload.
+pub const DEFAULT: [&str; 7] = ["process", "container", "vm-restored", "vm", "vm-linux", "crun", "runc"];
 
 /// The search path of everything that is launched: the same everywhere, whoever starts the lab.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -70,8 +85,13 @@ pub trait Contender {
         false
     }
 
-    /// The file its launcher lays over the end of a guest's memory; None for those that hold no guest.
-    fn guest_initrd(&self) -> Option<&Path> {
+    /// Whether it runs the workload. A floor does not: it shows how much of a start is there before any workload is.
+    fn runs_the_workload(&self) -> bool {
+        true
+    }
+
+    /// The file its launcher lays over a guest's memory when the workload idles; None for those that hold no guest.
+    fn guest_file(&self) -> Option<&Path> {
         None
     }
 
@@ -101,7 +121,10 @@ pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped>
     match name {
         "process" => Ok(Box::new(process::Process::new(setup))),
         "container" => Ok(Box::new(container::Container::new(setup))),
+        "vm-empty" => Ok(Box::new(vm_empty::VmEmpty::new(setup))),
+        "vm-restored" => Ok(Box::new(vm_restored::VmRestored::new(setup))),
         "vm" => Ok(Box::new(vm::Vm::new(setup))),
+        "vm-linux" => Ok(Box::new(vm_linux::VmLinux::new(setup)?)),
         "crun" => Ok(Box::new(oci::Oci::new(&oci::CRUN, setup)?)),
         "runc" => Ok(Box::new(oci::Oci::new(&oci::RUNC, setup)?)),
         _ => Err(Skipped {

@@ -45,7 +45,7 @@ impl Contender for Vm {
         true
     }
 
-    fn guest_initrd(&self) -> Option<&Path> {
+    fn guest_file(&self) -> Option<&Path> {
         Some(&self.initrd)
     }
 
@@ -67,16 +67,21 @@ impl Contender for Vm {
     }
 
     fn fix(&self, status: i32) -> String {
-        let fix = match u8::try_from(status) {
-            Ok(status::NO_KVM) => {
-                "load KVM: `modprobe kvm_intel` or `modprobe kvm_amd`; in a virtual machine, switch nested \
-                 virtualization on in its host"
-            }
-            Ok(status::KVM_NOT_PERMITTED) => {
-                "let your user open /dev/kvm: `sudo usermod -aG kvm $USER` and log in anew, or run as root"
-            }
-            _ => "the message says what failed; `lab doctor` tests what KVM can do here",
-        };
-        fix.into()
+        fix(status)
     }
+}
+
+/// What would let a VM run, when `vmm` ended with this status.
+pub fn fix(status: i32) -> String {
+    let fix = match u8::try_from(status) {
+        Ok(status::NO_KVM) => {
+            "load KVM: `modprobe kvm_intel` or `modprobe kvm_amd`; in a virtual machine, switch nested \
+             virtualization on in its host"
+        }
+        Ok(status::KVM_NOT_PERMITTED) => {
+            "let your user open /dev/kvm: `sudo usermod -aG kvm $USER` and log in anew, or run as root"
+        }
+        _ => "the message says what failed; `lab doctor` tests what KVM can do here",
+    };
+    fix.into()
 }

@@ -87,7 +87,7 @@ pub fn usage(processes: &[u32]) -> Result<Usage, Error> {
     Ok(sum)
 }
 
-/// Finds the guest's memory among the mappings of process `pid`, whose initrd is `file`.
+/// Finds the guest's memory among the mappings of process `pid`, which lays `file` over parts of it.
 ///
 /// # Errors
 /// When the process cannot be looked at, or has no such mapping.
@@ -96,9 +96,9 @@ pub fn guest_memory(pid: u32, file: &Path) -> Result<Guest, Error> {
     find_guest(&text, file).ok_or(Error::NoGuestMemory(pid))
 }
 
-/// The mapping with the guest's name, or of a guest's size, and behind it the initrd: `vmm` lays that file over the end
-/// of guest memory instead of copying it there. No other file counts: what the loader put behind guest memory may well
-/// be the VMM's own program.
+/// The mapping with the guest's name, or of a guest's size, and on both sides of it, without a gap, more of that name and
+/// of the file: `vmm` lays the initrd over the end of guest memory instead of copying it there, and a snapshot over all
+/// that was touched. No other file counts: what the loader put behind guest memory may well be the VMM's own program.
 fn find_guest(smaps: &str, file: &Path) -> Option<Guest> {
     let mappings = mappings(smaps);
     let named = mappings.iter().position(|mapping| mapping.line.contains(GUEST_MEMORY));
@@ -110,13 +110,20 @@ fn find_guest(smaps: &str, file: &Path) -> Option<Guest> {
         (largest.pages.configured >= PLAINLY_GUEST_MEMORY).then_some(index)
     };
     let first = named.or_else(large)?;
-    let mut guest = mappings[first].pages;
-    if let Some(next) = mappings.get(first + 1)
-        && next.is_behind(&mappings[first])
-        && next.maps(file)
-    {
-        guest.configured += next.pages.configured;
-        guest.touched += next.pages.touched;
+    let belongs = |index: usize| mappings[index].line.contains(GUEST_MEMORY) || mappings[index].maps(file);
+    let follows = |index: usize| mappings[index].is_behind(&mappings[index - 1]);
+    let mut start = first;
+    while start > 0 && follows(start) && belongs(start - 1) {
+        start -= 1;
+    }
+    let mut end = first + 1;
+    while end < mappings.len() && follows(end) && belongs(end) {
+        end += 1;
+    }
+    let mut guest = Guest::default();
+    for mapping in &mappings[start..end] {
+        guest.configured += mapping.pages.configured;
+        guest.touched += mapping.pages.touched;
     }
     Some(guest)
 }
