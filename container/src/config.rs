@@ -25,6 +25,9 @@ pub struct Config {
     pub workdir: PathBuf,
     /// Whom the program runs as.
     pub user: User,
+    /// Which capabilities the program keeps if that is root, as a bit mask: [`crate::capabilities::KEPT`] unless there is
+    /// a reason for more.
+    pub capabilities: u64,
     /// The program, its arguments and its environment.
     pub program: Program,
     /// Where phases are reported.

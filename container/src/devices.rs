@@ -69,11 +69,14 @@ pub fn populate(namespaces: Namespaces, many_ids: bool) -> Result<(), Error> {
     )?;
     for device in &DEVICES {
         if namespaces.has(Namespace::User) {
-            mknod(device.path, SFlag::S_IFREG, EVERYBODY, 0).map_err(Error::create(device.path))?;
-            bind(device.host, device.path, MsFlags::empty())?;
+            bound(device)?;
         } else {
             let number = makedev(device.major, device.minor);
-            mknod(device.path, SFlag::S_IFCHR, EVERYBODY, number).map_err(Error::create(device.path))?;
+            match mknod(device.path, SFlag::S_IFCHR, EVERYBODY, number) {
+                // The launcher itself is root of a user namespace only.
+                Err(Errno::EPERM) => bound(device)?,
+                other => other.map_err(Error::create(device.path))?,
+            }
         }
     }
     for (path, target) in LINKS {
@@ -102,6 +105,12 @@ pub fn populate(namespaces: Namespaces, many_ids: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Binds the host's node on a file made for it.
+fn bound(device: &Device) -> Result<(), Error> {
+    mknod(device.path, SFlag::S_IFREG, EVERYBODY, 0).map_err(Error::create(device.path))?;
+    Ok(bind(device.host, device.path, MsFlags::empty())?)
 }
 
 /// A new terminal belongs to group `tty`, so that write(1) may write to it; where there is only one id, to that.

@@ -19,6 +19,7 @@ use crate::channel::{ContainerEnd, Failure};
 use crate::config::Config;
 use crate::errno::why;
 use crate::namespaces::Namespace;
+use crate::privileges::Rights;
 use crate::run::status_of;
 use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals, workdir};
 
@@ -88,9 +89,11 @@ impl Init<'_> {
         };
         privileges::filter_system_calls()?;
         let tied = !config.namespaces.has(Namespace::Pid);
-        Ok(config
-            .program
-            .start(&executable, config.user, &self.mask, marks, tied)?)
+        let rights = Rights {
+            user: config.user,
+            capabilities: config.capabilities,
+        };
+        Ok(config.program.start(&executable, rights, &self.mask, marks, tied)?)
     }
 
     /// What needs no ids. The launcher writes the user map meanwhile, on another processor.
@@ -111,7 +114,7 @@ impl Init<'_> {
                 errno,
             })?;
         }
-        capabilities::cut_bounding_set(capabilities::KEPT).map_err(privileges::Error::from)?;
+        capabilities::cut_bounding_set(self.config.capabilities).map_err(privileges::Error::from)?;
         Ok(())
     }
 

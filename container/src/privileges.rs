@@ -13,6 +13,15 @@ use crate::errno::why;
 use crate::seccomp;
 use crate::users::User;
 
+/// Whom a program runs as, and what root among them may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// The user.
+    pub user: User,
+    /// The capabilities that root keeps, as a bit mask.
+    pub capabilities: u64,
+}
+
 /// Forgets the launcher's groups and becomes root of the user namespace, whose ids were mapped just now.
 pub fn become_root_inside() -> Result<(), Error> {
     setgroups(&[]).map_err(Error::ids("drop the launcher's groups"))?;
@@ -53,12 +62,12 @@ pub fn filter_system_calls() -> Result<(), Error> {
 }
 
 /// What the program itself does, between its creation and execve: take the user's ids and the capabilities that go
-/// with them. Root inside keeps the few of [`capabilities::KEPT`], anybody else none.
-pub fn drop_for_program(user: User) -> Result<(), Error> {
-    if user != User::default() {
-        become_user(user)?;
+/// with them. Root inside keeps those it was given, anybody else none.
+pub fn drop_for_program(rights: Rights) -> Result<(), Error> {
+    if rights.user != User::default() {
+        become_user(rights.user)?;
     }
-    let kept = if user.uid == 0 { capabilities::KEPT } else { 0 };
+    let kept = if rights.user.uid == 0 { rights.capabilities } else { 0 };
     Ok(capabilities::keep_only(kept)?)
 }
 

@@ -17,7 +17,7 @@ use protocol::status;
 use thiserror::Error;
 
 use crate::errno::{of, why};
-use crate::users::User;
+use crate::privileges::Rights;
 use crate::{privileges, signals};
 
 /// Where programs are looked for unless `--env PATH=` says otherwise: the value every engine sets.
@@ -100,7 +100,7 @@ impl Program {
     pub fn start(
         &self,
         executable: &Executable,
-        user: User,
+        rights: Rights,
         mask: &SigSet,
         marks: Marks,
         tied: bool,
@@ -112,7 +112,7 @@ impl Program {
         let mut outcome: Result<(), Error> = Ok(());
         let run = || {
             // Returns only when something failed.
-            outcome = become_program(executable, &arguments, &environment, user, mask, marks, tied_to);
+            outcome = become_program(executable, &arguments, &environment, rights, mask, marks, tied_to);
             isize::from(status::LAUNCHER_FAILED)
         };
         // SAFETY: the child runs on a stack of its own in memory this process does not touch while CLONE_VFORK keeps
@@ -157,12 +157,12 @@ fn become_program(
     executable: &Executable,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
-    user: User,
+    rights: Rights,
     mask: &SigSet,
     marks: Marks,
     tied_to: Option<Pid>,
 ) -> Result<(), Error> {
-    privileges::drop_for_program(user)?;
+    privileges::drop_for_program(rights)?;
     if let Some(parent) = tied_to {
         privileges::die_with_parent()?;
         // It may have been killed just before: then nobody is left to run for.

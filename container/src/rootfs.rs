@@ -9,9 +9,10 @@
 //!   above. A changed file is copied up first, so that the image stays as it is (kernel document
 //!   `filesystems/overlayfs`).
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,9 @@ pub enum Image {
     Workload,
     /// A directory of the host.
     Directory(PathBuf),
+    /// A mount that was made beforehand and is in no directory yet, by its descriptor. What is written stays in it: so a
+    /// builder keeps what a command changes.
+    Mount(RawFd),
 }
 
 /// The host's root directory, still reachable after the pivot: the devices are bound from it.
@@ -132,6 +136,7 @@ pub fn enter(image: &Image, shifted: Option<BorrowedFd<'_>>, namespaces: Namespa
     match image {
         Image::Workload => workload_root()?,
         Image::Directory(path) => overlay_root(path, shifted, namespaces)?,
+        Image::Mount(tree) => place(*tree, c"/tmp").map_err(Error::step("mount the image on", BASE))?,
     }
     chdir(BASE).map_err(Error::step("enter", BASE))?;
     // With "." twice the old root is stacked on the new one, no directory in the image is needed to keep it
@@ -178,18 +183,7 @@ fn overlay_root(image: &Path, shifted: Option<BorrowedFd<'_>>, namespaces: Names
     mount_base()?;
     if let Some(tree) = shifted {
         mkdir(SHIFTED_IMAGE, Mode::S_IRWXU).map_err(Error::step("create", SHIFTED_IMAGE))?;
-        // SAFETY: both paths are NUL-terminated literals; the descriptor is open.
-        let moved = unsafe {
-            libc::syscall(
-                libc::SYS_move_mount,
-                tree.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_FDCWD,
-                c"/tmp/image".as_ptr(),
-                libc::MOVE_MOUNT_F_EMPTY_PATH,
-            )
-        };
-        Errno::result(moved).map_err(Error::step("mount the image on", SHIFTED_IMAGE))?;
+        place(tree.as_raw_fd(), c"/tmp/image").map_err(Error::step("mount the image on", SHIFTED_IMAGE))?;
         chdir(SHIFTED_IMAGE).map_err(Error::step("enter", SHIFTED_IMAGE))?;
     }
     for path in ["/tmp/upper", "/tmp/work"] {
@@ -205,6 +199,22 @@ fn overlay_root(image: &Path, shifted: Option<BorrowedFd<'_>>, namespaces: Names
         path: image.to_owned(),
         errno,
     })
+}
+
+/// Puts a mount that is nowhere yet on a directory.
+fn place(tree: RawFd, directory: &CStr) -> Result<(), Errno> {
+    // SAFETY: both paths are NUL-terminated; a descriptor that is none is answered with EBADF.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree,
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            directory.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    Errno::result(moved).map(drop)
 }
 
 fn mount_base() -> Result<(), Error> {

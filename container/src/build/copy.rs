@@ -4,10 +4,12 @@
 //! `COPY x /lib/` in an image whose `/lib` is a link to `usr/lib` means `usr/lib/x`, and a directory that is there keeps its
 //! permissions.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use nix::fcntl::OFlag;
@@ -20,6 +22,9 @@ use super::owner::Owner;
 use super::source::Fault;
 use super::sources::{Content, Entry, Exactly, Item, kept_xattrs};
 use super::tree::{Kind, Tree};
+use crate::image::layer::archive::{self, Archive};
+use crate::image::layer::stream::{Compression, LayerStream};
+use crate::image::layer::zstd::Zstd;
 
 /// Permissions of directories that COPY makes on the way to its destination.
 const ON_THE_WAY: u32 = 0o755;
@@ -84,7 +89,7 @@ pub fn write<W: Write>(
     destination: &Destination,
     rules: &Rules,
     root: &Tree,
-    layer: &mut LayerWriter<W>,
+    layer: &mut LayerWriter<'_, W>,
 ) -> Result<(), Fault> {
     let mut copier = Copier { rules, root, layer };
     for item in items {
@@ -95,13 +100,33 @@ pub fn write<W: Write>(
     Ok(())
 }
 
-struct Copier<'a, W: Write> {
-    rules: &'a Rules,
-    root: &'a Tree,
-    layer: &'a mut LayerWriter<W>,
+/// Writes a directory, and those above it, if it is not there: WORKDIR.
+pub fn directory<W: Write>(path: &Path, root: &Tree, layer: &mut LayerWriter<'_, W>) -> io::Result<()> {
+    let rules = Rules {
+        owner: None,
+        mode: None,
+        keep_owners: false,
+        unpack: false,
+    };
+    let mut copier = Copier {
+        rules: &rules,
+        root,
+        layer,
+    };
+    match copier.place(path)? {
+        (_, Some(true)) => Ok(()),
+        (place, Some(false)) => Err(io::Error::other(format!("/{} in the image is a file", place.display()))),
+        (place, None) => copier.parents(&place.join(".").join("x")),
+    }
 }
 
-impl<W: Write> Copier<'_, W> {
+struct Copier<'a, 'b, W: Write> {
+    rules: &'a Rules,
+    root: &'a Tree,
+    layer: &'a mut LayerWriter<'b, W>,
+}
+
+impl<W: Write> Copier<'_, '_, W> {
     fn item(&mut self, item: &Item<'_>, destination: &Destination) -> io::Result<()> {
         let (place, there) = self.place(&destination.path)?;
         let (tree, entries) = match &item.content {
@@ -243,7 +268,7 @@ impl<W: Write> Copier<'_, W> {
     }
 
     /// Unpacks an archive into the directory `place`.
-    fn unpack(&mut self, archive: Box<dyn Read>, place: &Path, there: Option<bool>) -> io::Result<()> {
+    fn unpack(&mut self, archive: File, place: &Path, there: Option<bool>) -> io::Result<()> {
         if there == Some(false) {
             return Err(io::Error::other(format!(
                 "it is an archive, and /{} in the image is a file",
@@ -251,39 +276,36 @@ impl<W: Write> Copier<'_, W> {
             )));
         }
         self.parents(&place.join("."))?;
-        let mut archive = tar::Archive::new(archive);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let name = entry.path()?.into_owned();
-            let inside = confined(&name)?;
-            let path = place.join(&inside);
+        // The file was given by whoever builds; how large it is unpacked is his affair.
+        let mut stream = LayerStream::new(archive, u64::MAX)?;
+        let mut archive = Archive::new(&mut stream);
+        while let Some(member) = archive.next_member().map_err(io::Error::other)? {
+            let path = place.join(confined(&member.path)?);
             if path == place {
                 continue;
             }
-            let header = entry.header();
+            let id = |id: u64| u32::try_from(id).map_err(io::Error::other);
             let owner = Owner {
-                uid: u32::try_from(header.uid()?).map_err(io::Error::other)?,
-                gid: u32::try_from(header.gid()?).map_err(io::Error::other)?,
+                uid: id(member.uid)?,
+                gid: id(member.gid)?,
             };
-            let meta = self.meta(header.mode()?, owner, Vec::new());
-            let kind = header.entry_type();
-            let target = entry.link_name()?.map(|target| target.into_owned());
-            let size = entry.size();
+            let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            let xattrs = member.xattrs.iter().map(|(name, value)| (text(name), value.clone()));
+            let meta = self.meta(member.mode, owner, xattrs.collect());
             self.parents(&path)?;
-            match (kind, target) {
-                (tar::EntryType::Directory, _) => self.layer.directory(&path, &meta)?,
-                (tar::EntryType::Regular | tar::EntryType::Continuous, _) => {
-                    self.layer.file(&path, &meta, size, Exactly::new(&mut entry, size))?;
+            match member.kind {
+                archive::Kind::Directory => self.layer.directory(&path, &meta)?,
+                archive::Kind::File => self.layer.file(&path, &meta, member.size, archive.data())?,
+                archive::Kind::Symlink => self.layer.link(&path, &meta, OsStr::from_bytes(&member.link))?,
+                archive::Kind::HardLink => {
+                    self.layer
+                        .hard_link(&path, &meta, &place.join(confined(&member.link)?))?;
                 }
-                (tar::EntryType::Symlink, Some(target)) => self.layer.link(&path, &meta, target.as_os_str())?,
-                (tar::EntryType::Link, Some(target)) => {
-                    self.layer.hard_link(&path, &meta, &place.join(confined(&target)?))?;
-                }
-                (tar::EntryType::Fifo, _) => self.layer.fifo(&path, &meta)?,
-                _ => {
+                archive::Kind::Fifo => self.layer.fifo(&path, &meta)?,
+                archive::Kind::CharDevice | archive::Kind::BlockDevice => {
                     return Err(io::Error::other(format!(
-                        "the archive's {:?} is no file, directory or link (a device?) and is not unpacked",
-                        name.display().to_string()
+                        "the archive's {:?} is a device, and devices are not unpacked",
+                        text(&member.path)
                     )));
                 }
             }
@@ -330,17 +352,16 @@ fn existing(directory: &File) -> io::Result<Meta> {
 }
 
 /// An archive's path without what could lead out of where it is unpacked.
-fn confined(path: &Path) -> io::Result<PathBuf> {
-    use std::path::Component;
+fn confined(path: &[u8]) -> io::Result<PathBuf> {
     let mut inside = PathBuf::new();
-    for component in path.components() {
+    for component in Path::new(OsStr::from_bytes(path)).components() {
         match component {
             Component::Normal(name) => inside.push(name),
             Component::CurDir | Component::RootDir => {}
             Component::ParentDir | Component::Prefix(_) => {
                 return Err(io::Error::other(format!(
                     "the archive's {:?} leads out of the directory it is unpacked in",
-                    path.display().to_string()
+                    String::from_utf8_lossy(path)
                 )));
             }
         }
@@ -348,30 +369,25 @@ fn confined(path: &Path) -> io::Result<PathBuf> {
     Ok(inside)
 }
 
-/// The file as an archive to unpack, if it is one: by its first bytes, not by its name.
-fn archive(mut file: File) -> io::Result<Option<Box<dyn Read>>> {
+/// The file, if it is an archive to unpack: by its first bytes, not by its name. What is compressed and no archive is a
+/// file like any other.
+fn archive(mut file: File) -> io::Result<Option<File>> {
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(TAR_BLOCK as u64).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
-    if start.get(TAR_MAGIC) == Some(b"ustar") {
-        return Ok(Some(Box::new(file)));
-    }
-    match start.as_slice() {
-        [0x1f, 0x8b, ..] => {
-            let mut block = Vec::new();
-            // What is compressed and no archive is a file like any other.
-            let readable = MultiGzDecoder::new(&file)
-                .take(TAR_BLOCK as u64)
-                .read_to_end(&mut block);
-            let is_tar = readable.is_ok() && block.get(TAR_MAGIC) == Some(b"ustar");
-            file.seek(SeekFrom::Start(0))?;
-            Ok(is_tar.then(|| Box::new(MultiGzDecoder::new(file)) as Box<dyn Read>))
+    let mut block = Vec::new();
+    let unpacked: Box<dyn Read + '_> = match Compression::of(&start) {
+        Compression::None if start.starts_with(b"BZh") || start.starts_with(b"\xfd7zXZ") => {
+            return Err(io::Error::other(
+                "ADD unpacks tar, tar.gz and tar.zst here, not bzip2 or xz: unpack it first, or COPY it as it is",
+            ));
         }
-        [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Err(io::Error::other(
-                "ADD unpacks tar and tar.gz here, not bzip2, xz or zstd: unpack it first, or COPY it as it is",
-            ))
-        }
-        _ => Ok(None),
-    }
+        Compression::None => Box::new(&start[..]),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(&file)),
+        Compression::Zstd => Box::new(Zstd::new(&file)),
+    };
+    let readable = unpacked.take(TAR_BLOCK as u64).read_to_end(&mut block);
+    let is_archive = readable.is_ok() && block.get(TAR_MAGIC) == Some(b"ustar");
+    file.seek(SeekFrom::Start(0))?;
+    Ok(is_archive.then_some(file))
 }

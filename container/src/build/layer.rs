@@ -11,9 +11,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use tar::{Builder, EntryType, Header};
-
 use super::owner::Owner;
+use crate::image::layer::archive::{Kind, Member};
+use crate::image::layer::write::ArchiveWriter;
 
 /// What an entry has besides its name and content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,17 +27,17 @@ pub struct Meta {
 }
 
 /// A layer being written. Paths are relative to the image's root.
-pub struct LayerWriter<W: Write> {
-    tar: Builder<W>,
-    epoch: u64,
+pub struct LayerWriter<'a, W: Write> {
+    archive: &'a mut ArchiveWriter<W>,
+    epoch: i64,
     written: BTreeSet<PathBuf>,
 }
 
-impl<W: Write> LayerWriter<W> {
+impl<'a, W: Write> LayerWriter<'a, W> {
     /// A layer whose every time is `epoch`, in seconds since 1970.
-    pub fn new(out: W, epoch: u64) -> LayerWriter<W> {
+    pub fn new(archive: &'a mut ArchiveWriter<W>, epoch: i64) -> LayerWriter<'a, W> {
         LayerWriter {
-            tar: Builder::new(out),
+            archive,
             epoch,
             written: BTreeSet::new(),
         }
@@ -55,69 +55,56 @@ impl<W: Write> LayerWriter<W> {
 
     /// A directory.
     pub fn directory(&mut self, path: &Path, meta: &Meta) -> io::Result<()> {
-        self.entry(path, EntryType::Directory, meta, None, 0, io::empty())
+        self.entry(path, Kind::Directory, meta, "".as_ref(), 0, io::empty())
     }
 
     /// A regular file of `size` bytes.
     pub fn file(&mut self, path: &Path, meta: &Meta, size: u64, content: impl Read) -> io::Result<()> {
-        self.entry(path, EntryType::Regular, meta, None, size, content)
+        self.entry(path, Kind::File, meta, "".as_ref(), size, content)
     }
 
     /// A symbolic link.
     pub fn link(&mut self, path: &Path, meta: &Meta, target: &OsStr) -> io::Result<()> {
-        self.entry(path, EntryType::Symlink, meta, Some(target), 0, io::empty())
+        self.entry(path, Kind::Symlink, meta, target, 0, io::empty())
     }
 
     /// Another name for a file written before.
     pub fn hard_link(&mut self, path: &Path, meta: &Meta, first: &Path) -> io::Result<()> {
-        self.entry(path, EntryType::Link, meta, Some(first.as_os_str()), 0, io::empty())
+        self.entry(path, Kind::HardLink, meta, first.as_os_str(), 0, io::empty())
     }
 
     /// A named pipe.
     pub fn fifo(&mut self, path: &Path, meta: &Meta) -> io::Result<()> {
-        self.entry(path, EntryType::Fifo, meta, None, 0, io::empty())
-    }
-
-    /// Ends the archive.
-    pub fn finish(self) -> io::Result<W> {
-        self.tar.into_inner()
+        self.entry(path, Kind::Fifo, meta, "".as_ref(), 0, io::empty())
     }
 
     fn entry(
         &mut self,
         path: &Path,
-        kind: EntryType,
+        kind: Kind,
         meta: &Meta,
-        target: Option<&OsStr>,
+        link: &OsStr,
         size: u64,
         content: impl Read,
     ) -> io::Result<()> {
-        if !meta.xattrs.is_empty() {
-            // As Docker and every engine after it write them (PAX records of GNU tar's and star's making).
-            let records = meta.xattrs.iter();
-            let records: Vec<_> = records
-                .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice()))
-                .collect();
-            self.tar
-                .append_pax_extensions(records.iter().map(|(name, value)| (name.as_str(), *value)))?;
-        }
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(meta.mode & 0o7777);
-        header.set_uid(meta.owner.uid.into());
-        header.set_gid(meta.owner.gid.into());
-        header.set_mtime(self.epoch);
-        header.set_size(size);
-        // A directory's name ends in a slash (POSIX ustar; Docker's layers too).
-        let name = match kind {
-            EntryType::Directory => [path.as_os_str().as_bytes(), b"/"].concat(),
-            _ => path.as_os_str().as_bytes().to_vec(),
+        let member = Member {
+            path: path.as_os_str().as_bytes().to_owned(),
+            link: link.as_bytes().to_owned(),
+            kind,
+            mode: meta.mode & 0o7777,
+            uid: meta.owner.uid.into(),
+            gid: meta.owner.gid.into(),
+            mtime: (self.epoch, 0),
+            device: (0, 0),
+            xattrs: meta
+                .xattrs
+                .iter()
+                .map(|(name, value)| (name.as_bytes().to_owned(), value.clone()))
+                .collect(),
+            size,
+            parts: None,
         };
-        let name = Path::new(OsStr::from_bytes(&name));
-        match target {
-            Some(target) => self.tar.append_link(&mut header, name, target)?,
-            None => self.tar.append_data(&mut header, name, content)?,
-        }
+        self.archive.append(&member, content)?;
         self.written.insert(path.to_owned());
         Ok(())
     }
@@ -126,9 +113,11 @@ impl<W: Write> LayerWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::layer::archive::Archive;
 
-    fn layer(epoch: u64) -> io::Result<Vec<u8>> {
-        let mut layer = LayerWriter::new(Vec::new(), epoch);
+    fn layer(epoch: i64) -> io::Result<Vec<u8>> {
+        let mut archive = ArchiveWriter::new(Vec::new());
+        let mut layer = LayerWriter::new(&mut archive, epoch);
         let meta = |mode| Meta {
             mode,
             owner: Owner {
@@ -142,7 +131,7 @@ mod tests {
         layer.file(&long, &meta(0o4755), 3, &b"abc"[..])?;
         layer.link(Path::new("link"), &meta(0o777), OsStr::new(&"t/".repeat(200)))?;
         layer.hard_link(Path::new("other"), &meta(0o4755), &long)?;
-        layer.finish()
+        archive.finish()
     }
 
     #[test]
@@ -150,37 +139,23 @@ mod tests {
         assert_eq!(layer(5)?, layer(5)?);
         assert_ne!(layer(5)?, layer(6)?);
         let bytes = layer(5)?;
-        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut archive = Archive::new(&bytes[..]);
         let mut seen = Vec::new();
-        for entry in archive.entries()? {
-            let mut entry = entry?;
+        while let Some(member) = archive.next_member().map_err(io::Error::other)? {
             let mut content = String::new();
-            entry.read_to_string(&mut content)?;
-            let header = entry.header();
-            assert_eq!((header.uid()?, header.gid()?, header.mtime()?), (4_000_000_000, 7, 5));
-            let mode = header.mode()?;
-            let path = entry.path()?.into_owned();
-            let target = entry.link_name()?.map(|target| target.as_os_str().len());
-            let xattrs: Vec<_> = entry
-                .pax_extensions()?
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|record| (record.key_bytes().to_vec(), record.value_bytes().to_vec()))
-                .collect();
-            assert_eq!(
-                xattrs,
-                [(b"SCHILY.xattr.user.note".to_vec(), b"binary \0 value".to_vec())]
-            );
-            seen.push((path.as_os_str().len(), mode, content, target));
+            archive.data().read_to_string(&mut content)?;
+            assert_eq!((member.uid, member.gid, member.mtime), (4_000_000_000, 7, (5, 0)));
+            assert_eq!(member.xattrs, [(b"user.note".to_vec(), b"binary \0 value".to_vec())]);
+            seen.push((member.kind, member.path.len(), member.mode, content, member.link.len()));
         }
+        let name = "deep/".len() * 60 + "name".len();
         assert_eq!(
             seen,
             [
-                (5, 0o1755, String::new(), None),
-                (304, 0o4755, "abc".into(), None),
-                (4, 0o777, String::new(), Some(400)),
-                (5, 0o4755, String::new(), Some(304)),
+                (Kind::Directory, 5, 0o1755, String::new(), 0),
+                (Kind::File, name, 0o4755, "abc".into(), 0),
+                (Kind::Symlink, 4, 0o777, String::new(), 400),
+                (Kind::HardLink, 5, 0o4755, String::new(), name),
             ]
         );
         Ok(())

@@ -70,6 +70,14 @@ impl Owner {
     }
 }
 
+/// The home directory of a user in the image, as login(1) would have it.
+pub fn home(root: &Tree, uid: u32) -> String {
+    let home = lookup(root, "etc/passwd", |fields| {
+        (fields.get(2) == Some(&uid.to_string().as_str())).then(|| fields.get(5).map(|home| (*home).to_owned()))?
+    });
+    home.unwrap_or_else(|| if uid == 0 { "/root".into() } else { "/".into() })
+}
+
 /// The first line of a colon-separated file for which `found` has an answer.
 fn lookup<T>(root: &Tree, file: &str, found: impl Fn(&[&str]) -> Option<T>) -> Option<T> {
     let file = root.open_file(Path::new(file), OFlag::O_RDONLY).ok()?;

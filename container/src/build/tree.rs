@@ -24,7 +24,8 @@ use crate::errno::why;
 pub struct Tree {
     /// What messages call it: `the context`, `the stage build`.
     name: String,
-    root: OwnedFd,
+    /// `None`: there is nothing at all.
+    root: Option<OwnedFd>,
     links: Links,
     ignore: Ignore,
 }
@@ -79,12 +80,27 @@ impl Tree {
             path: path.to_owned(),
             errno,
         })?;
-        Ok(Tree {
-            name,
-            root,
+        Ok(Tree::of(name, root, links))
+    }
+
+    /// The tree below an open directory.
+    pub fn of(name: impl Into<String>, root: OwnedFd, links: Links) -> Tree {
+        Tree {
+            name: name.into(),
+            root: Some(root),
             links,
             ignore: Ignore::default(),
-        })
+        }
+    }
+
+    /// A tree without anything, not even a root: an image that has no layers.
+    pub fn nothing(name: impl Into<String>) -> Tree {
+        Tree {
+            name: name.into(),
+            root: None,
+            links: Links::Rooted,
+            ignore: Ignore::default(),
+        }
     }
 
     /// The same without what these patterns leave out.
@@ -243,7 +259,12 @@ impl Tree {
         } else {
             path
         };
-        openat2(self.root.as_fd(), path, how).map_err(|errno| match errno {
+        let root = self.root.as_ref().ok_or_else(|| Error::Absent {
+            tree: self.name.clone(),
+            path: path.display().to_string(),
+            ignored: false,
+        })?;
+        openat2(root.as_fd(), path, how).map_err(|errno| match errno {
             Errno::EXDEV => Error::LeadsOut {
                 tree: self.name.clone(),
                 path: path.display().to_string(),
@@ -272,7 +293,8 @@ impl Tree {
 
     /// The path of the tree's root as this process alone can use it.
     pub fn root_link(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
+        let root = self.root.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        PathBuf::from(format!("/proc/self/fd/{root}"))
     }
 }
 

@@ -12,11 +12,12 @@ use container::image::{Access, Image, Reference, Store, docker_archive, layout, 
 use protocol::status;
 
 use super::Family;
+use super::build::BuildArguments;
 
 /// Its place on the command line.
 pub const IMAGE: Family = Family {
     name: "image",
-    about: "Import, export, list, inspect and remove images",
+    about: "Build, import, export, list, inspect and remove images",
     arguments,
     main,
 };
@@ -28,7 +29,7 @@ fn arguments(command: Command) -> Command {
 fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
     let arguments = ImageArguments::from_arg_matches(matches)?;
     Ok(match arguments.run() {
-        Ok(()) => 0,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("container: {error:#}");
             status::LAUNCHER_FAILED
@@ -90,6 +91,7 @@ struct ImageArguments {
 
 #[derive(Subcommand)]
 enum ImageCommand {
+    Build(Box<BuildArguments>),
     /// Add the images in a file or directory: an OCI layout, what docker save writes, or a root file system
     Import {
         /// The archive, compressed or not, or the directory
@@ -167,13 +169,15 @@ enum ExportFormat {
 }
 
 impl ImageArguments {
-    fn run(self) -> anyhow::Result<()> {
+    /// The exit status. Only a build has more than one that is no error of the launcher.
+    fn run(self) -> anyhow::Result<u8> {
         let access = match &self.command {
             ImageCommand::Rm { .. } | ImageCommand::Prune { .. } => Access::Exclusive,
             _ => Access::Shared,
         };
         let store = self.store.open(access)?;
         match self.command {
+            ImageCommand::Build(arguments) => return arguments.run(&store),
             ImageCommand::Import {
                 file,
                 name,
@@ -198,6 +202,7 @@ impl ImageArguments {
             }),
             ImageCommand::Prune { all } => went(&store.prune(all)?),
         }
+        .map(|()| 0)
     }
 }
 

@@ -3,6 +3,7 @@
 //! `container run` is started hundreds of times in a race, and every option that is described to the parser costs it some
 //! microseconds. So a family's arguments are described only once its name was read.
 
+mod build;
 mod image;
 mod peel;
 mod run;

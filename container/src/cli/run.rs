@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::Config;
+use container::capabilities::KEPT;
 use container::cgroup::Limits;
 use container::explain::{self, Format};
 use container::namespaces::{Namespace, Namespaces};
@@ -113,6 +114,7 @@ impl RunArguments {
             hostname: self.hostname,
             workdir: self.workdir,
             user: self.user,
+            capabilities: KEPT,
             program: Program {
                 arguments: self.program.into_iter().map(c_string).collect(),
                 environment: std::iter::once(path).chain(self.env).collect(),

@@ -39,7 +39,7 @@ pub struct LayerInfo {
 }
 
 /// A layer that is in the store as a blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerBlob {
     /// Digest of the blob.
     pub digest: Digest,
