@@ -41,6 +41,8 @@ pub struct Init<'a> {
     pub channel: ContainerEnd,
     /// Whether ids must be taken on after the launcher mapped them.
     pub mapped_range: bool,
+    /// Whether the program's user is, outside, the owner of the launcher's file.
+    pub owns_launcher: bool,
 }
 
 impl Init<'_> {
@@ -87,13 +89,18 @@ impl Init<'_> {
             Some(executable) => executable,
             None => config.program.find()?,
         };
+        let executable = if self.owns_launcher {
+            executable.by_stone().map_err(program::Error::from)?
+        } else {
+            executable
+        };
         privileges::filter_system_calls()?;
         let tied = !config.namespaces.has(Namespace::Pid);
         let rights = Rights {
             user: config.user,
             capabilities: config.capabilities,
         };
-        Ok(config.program.start(&executable, rights, &self.mask, marks, tied)?)
+        Ok(config.program.start(executable, rights, &self.mask, marks, tied)?)
     }
 
     /// What needs no ids. The launcher writes the user map meanwhile, on another processor.

@@ -11,7 +11,7 @@
 //! | build the root, pivot | [`rootfs`], [`mounts`], [`devices`], [`network`] |
 //! | enter the working directory | [`workdir`] |
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
-//! | exec | [`program`] |
+//! | exec | [`program`], [`stone`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
 //! | keep images to run | [`image`] |
 //! | tell all of that, and show it by taking it away | [`explain`], [`peel`] |
@@ -38,6 +38,7 @@ pub mod rootfs;
 pub mod run;
 pub mod seccomp;
 pub mod signals;
+pub mod stone;
 pub mod streams;
 pub mod users;
 pub mod workdir;

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::errno::{of, why};
 use crate::privileges::Rights;
+use crate::stone::{self, Stone};
 use crate::{privileges, signals};
 
 /// Where programs are looked for unless `--env PATH=` says otherwise: the value every engine sets.
@@ -42,8 +43,20 @@ pub struct Program {
 pub enum Executable {
     /// At this path.
     Path(CString),
+    /// At this path, and to be executed by a stone: whoever runs it owns the launcher's file.
+    ByStone(CString, Stone),
     /// In memory: the embedded workload in a container that sees the host's files.
     Memory(OwnedFd),
+}
+
+impl Executable {
+    /// The same, with a stone in front where that makes a difference: no link in an image leads from a path in memory.
+    pub fn by_stone(self) -> Result<Executable, stone::Error> {
+        match self {
+            Executable::Path(path) => Ok(Executable::ByStone(path, Stone::lay()?)),
+            other => Ok(other),
+        }
+    }
 }
 
 impl Program {
@@ -96,10 +109,11 @@ impl Program {
     /// Starts the program and returns its process id as seen here. `tied`: it is to end with this process.
     ///
     /// The new process shares this one's memory until execve, and this one waits until then, as with vfork(2): no page
-    /// table is copied, and a failure comes back as a plain value.
+    /// table is copied, and a failure comes back as a plain value. With a `stone`, execve is left to that, and this
+    /// process waits until it is done.
     pub fn start(
         &self,
-        executable: &Executable,
+        executable: Executable,
         rights: Rights,
         mask: &SigSet,
         marks: Marks,
@@ -112,7 +126,7 @@ impl Program {
         let mut outcome: Result<(), Error> = Ok(());
         let run = || {
             // Returns only when something failed.
-            outcome = become_program(executable, &arguments, &environment, rights, mask, marks, tied_to);
+            outcome = become_program(&executable, &arguments, &environment, rights, mask, marks, tied_to);
             isize::from(status::LAUNCHER_FAILED)
         };
         // SAFETY: the child runs on a stack of its own in memory this process does not touch while CLONE_VFORK keeps
@@ -126,13 +140,13 @@ impl Program {
             )
         };
         let child = child.map_err(|errno| Error::Start { errno })?;
-        outcome.map_err(|error| match (error, executable) {
-            (Error::Exec { errno, .. }, Executable::Path(path)) if is_absent(path, errno) => Error::NotFound {
-                name: path.to_string_lossy().into_owned(),
-                path: "not searched, since the name has a slash".into(),
-            },
-            (error, _) => error,
-        })?;
+        outcome.map_err(|error| error.unless_absent(&executable))?;
+        if let Executable::ByStone(path, stone) = executable {
+            stone.cross().map_err(|errno| {
+                let path_text = path.to_string_lossy().into_owned();
+                Error::Exec { path: path_text, errno }.unless_absent(&Executable::Path(path))
+            })?;
+        }
         Ok(child)
     }
 
@@ -182,6 +196,12 @@ fn become_program(
             Executable::Path(path) => {
                 libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
             }
+            Executable::ByStone(path, stone) => {
+                let words: Vec<_> = std::iter::once(path.as_ptr())
+                    .chain(arguments.iter().copied())
+                    .collect();
+                stone.step(&words, environment);
+            }
             Executable::Memory(fd) => {
                 let (fd, empty) = (fd.as_raw_fd(), c"".as_ptr());
                 libc::syscall(
@@ -197,7 +217,7 @@ fn become_program(
     }
     let errno = Errno::last();
     let path = match executable {
-        Executable::Path(path) => path.to_string_lossy().into_owned(),
+        Executable::Path(path) | Executable::ByStone(path, _) => path.to_string_lossy().into_owned(),
         Executable::Memory(_) => WORKLOAD.into(),
     };
     Err(Error::Exec { path, errno })
@@ -291,12 +311,26 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// No stone.
+    #[error(transparent)]
+    Stone(#[from] stone::Error),
     /// Privileges would have stayed.
     #[error(transparent)]
     Privileges(#[from] privileges::Error),
 }
 
 impl Error {
+    /// The same, or that there is no such file, where that is why it could not be executed.
+    fn unless_absent(self, executable: &Executable) -> Error {
+        match (self, executable) {
+            (Error::Exec { errno, .. }, Executable::Path(path)) if is_absent(path, errno) => Error::NotFound {
+                name: path.to_string_lossy().into_owned(),
+                path: "not searched, since the name has a slash".into(),
+            },
+            (error, _) => error,
+        }
+    }
+
     /// The launcher's exit status for this.
     pub fn status(&self) -> u8 {
         match self {

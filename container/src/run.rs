@@ -26,6 +26,7 @@ use crate::keeper::{self, Duty, Keeper};
 use crate::namespaces::{self, Namespace, Namespaces};
 use crate::rootfs::{self, Image};
 use crate::signals;
+use crate::stone;
 use crate::streams;
 use crate::users::{self, UserMap};
 
@@ -43,6 +44,12 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         true => Some(UserMap::choose(config.user)?),
         false => None,
     };
+    // Ids of a range are nobody's outside.
+    let owns_launcher = stone::is_needed(match &users {
+        Some(users) if users.is_range() => None,
+        Some(users) => Some(users.outside(config.user).0),
+        None => Some(config.user.uid),
+    });
     streams::prepare(users.as_ref(), config.user)?;
     let mask = signals::block_all().map_err(Error::Signals)?;
 
@@ -64,6 +71,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
                 mask,
                 channel: container_end,
                 mapped_range,
+                owns_launcher,
             }
             .run()
         }

@@ -266,6 +266,12 @@ impl Watcher {
                 Stop::Entry { number, arguments } => self.enter(pid, number, arguments),
                 Stop::Exit { result } => self.leave(pid, result),
                 Stop::Child(child) => self.adopt(pid, child)?,
+                // Not the program yet: what comes between the launcher and it.
+                Stop::Exec if self.steps_on_the_stone(pid) => {
+                    if let Some(tracee) = self.tracees.get_mut(&pid) {
+                        tracee.memory = Memory::of(pid);
+                    }
+                }
                 Stop::Exec if self.tracees[&pid].role == Role::Program || self.tracees[&pid].role == Role::Inside => {
                     // What other processes began since then is no part of the set-up.
                     self.calls
@@ -289,6 +295,11 @@ impl Watcher {
             let signal = if let Stop::Signal(number) = stop { number } else { 0 };
             self.resume(pid, signal)?;
         }
+    }
+
+    fn steps_on_the_stone(&self, pid: Pid) -> bool {
+        let call = self.tracees.get(&pid).and_then(|tracee| self.calls.get(tracee.within?));
+        call.is_some_and(|call| call.verb == Verb::Step)
     }
 
     fn finish(self, end: End) -> Trace {

@@ -66,6 +66,8 @@ pub enum Verb {
     Start,
     /// Drop privileges.
     Drop,
+    /// Leave the launcher's file behind.
+    Step,
     /// Execute.
     Exec,
 }
@@ -102,6 +104,7 @@ impl Verb {
             Verb::Enter => "enter namespaces that exist",
             Verb::Start => "start the program's process",
             Verb::Drop => "drop privileges",
+            Verb::Step => "leave the launcher's file",
             Verb::Exec => "exec",
         }
     }
@@ -184,6 +187,9 @@ impl Verb {
             Verb::Enter => "A view of the kernel that another container has already: joined, not made.",
             Verb::Start => "This process stays as the container's first one; the program becomes its child.",
             Verb::Drop => "Capabilities, session, descriptors: each step gives up what no later one needs.",
+            Verb::Step => {
+                "/proc/self/exe is the launcher still, and its owner is this program's: a stepping stone comes between."
+            }
             Verb::Exec => "The last call of the set-up: from here on it is the program's process.",
         }
     }
@@ -233,6 +239,7 @@ pub fn announced(call: &Decoded, role: Role, at: Verb) -> Option<Verb> {
         "mkdir" | "mount" | "mknod" | "mknodat" | "symlinkat" | "symlink" | "move_mount" | "openat2" if inside => {
             return mounted(call, at);
         }
+        "memfd_create" | "execveat" if about(&crate::stone::NAME.to_string_lossy()) => Verb::Step,
         "execve" | "execveat" => Verb::Exec,
         "chdir" | "open" | "openat" if at == Verb::Tie => Verb::Root,
         "stat" | "statx" | "newfstatat" if inside && matches!(at, Verb::Leave | Verb::Tie) => Verb::Find,
