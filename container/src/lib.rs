@@ -8,7 +8,7 @@
 //! | make the cgroup | [`cgroup`] (and [`keeper`], which removes it) |
 //! | clone into the namespaces | [`namespaces`], [`clone`] |
 //! | map the users | [`users`] |
-//! | build the root, pivot | [`rootfs`], [`mounts`], [`devices`], [`network`] |
+//! | build the root, pivot | [`rootfs`], [`layered`], [`mounts`], [`devices`], [`network`] |
 //! | enter the working directory | [`workdir`] |
 //! | drop privileges | [`privileges`], [`capabilities`], [`seccomp`] |
 //! | exec | [`program`], [`stone`] |
@@ -28,6 +28,7 @@ pub mod explain;
 pub mod image;
 pub mod init;
 pub mod keeper;
+pub mod layered;
 pub mod mounts;
 pub mod namespaces;
 pub mod network;

@@ -5,9 +5,10 @@
 //! ended the run.
 //!
 //! - Without an image the tmpfs is the root, with the workload in `/bin`.
-//! - With an image the root is an overlay: the image's directory below, read-only; an empty directory of the tmpfs
+//! - With a directory the root is an overlay: the image's directory below, read-only; an empty directory of the tmpfs
 //!   above. A changed file is copied up first, so that the image stays as it is (kernel document
 //!   `filesystems/overlayfs`).
+//! - Layers of an image become an overlay too: see [`crate::layered`].
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -24,6 +25,7 @@ use nix::unistd::{Pid, chdir, fchdir, mkdir, pivot_root};
 use thiserror::Error;
 
 use crate::errno::{of, why};
+use crate::layered::{self, Layers};
 use crate::namespaces::{Namespace, Namespaces};
 
 /// Where the tmpfs is mounted while the root is built. Any directory every host has would do; in the container's mount
@@ -55,6 +57,8 @@ pub enum Image {
     /// A mount that was made beforehand and is in no directory yet, by its descriptor. What is written stays in it: so a
     /// builder keeps what a command changes.
     Mount(RawFd),
+    /// Layers of an image in the store.
+    Layers(Layers),
 }
 
 /// The host's root directory, still reachable after the pivot: the devices are bound from it.
@@ -62,7 +66,11 @@ pub struct OldRoot(());
 
 /// Refuses a directory that is none, before anything is made.
 pub fn check(image: &Image) -> Result<(), Error> {
-    let Image::Directory(path) = image else { return Ok(()) };
+    let path = match image {
+        Image::Workload | Image::Mount(_) => return Ok(()),
+        Image::Directory(path) => path,
+        Image::Layers(layers) => &layers.store,
+    };
     let failed = |errno| Error::Image {
         path: path.clone(),
         errno,
@@ -78,9 +86,9 @@ pub fn check(image: &Image) -> Result<(), Error> {
 /// The image as a mount whose owners are shifted like the container's ids: what belongs to the host's root appears
 /// as the container's root's (mount_setattr(2), "idmapped mounts"). Called by the launcher, who alone has the right.
 ///
-/// `None` when the image's file system cannot do it: its files then belong to `nobody` inside, readable as far as
-/// they are readable to everybody.
-pub fn shift_owners(image: &Path, container: Pid) -> Result<Option<OwnedFd>, Error> {
+/// The second result is false when the image's file system cannot do it: its files then belong to `nobody` inside,
+/// readable as far as they are readable to everybody.
+pub fn shift_owners(image: &Path, container: Pid, read_only: bool) -> Result<(OwnedFd, bool), Error> {
     let failed = |errno| Error::Shift {
         path: image.to_owned(),
         errno,
@@ -93,8 +101,9 @@ pub fn shift_owners(image: &Path, container: Pid) -> Result<Option<OwnedFd>, Err
     let tree = Errno::result(tree).map_err(failed)?;
     // SAFETY: open_tree just made this descriptor for us.
     let tree = unsafe { OwnedFd::from_raw_fd(tree as i32) };
+    let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY,
+        attr_set: libc::MOUNT_ATTR_IDMAP | read_only,
         attr_clr: 0,
         propagation: 0,
         userns_fd: namespace.as_raw_fd() as u64,
@@ -112,8 +121,8 @@ pub fn shift_owners(image: &Path, container: Pid) -> Result<Option<OwnedFd>, Err
         )
     };
     match Errno::result(set) {
-        Ok(_) => Ok(Some(tree)),
-        Err(Errno::EINVAL | Errno::ENOSYS) => Ok(None),
+        Ok(_) => Ok((tree, true)),
+        Err(Errno::EINVAL | Errno::ENOSYS) => Ok((tree, false)),
         Err(errno) => Err(failed(errno)),
     }
 }
@@ -137,6 +146,7 @@ pub fn enter(image: &Image, shifted: Option<BorrowedFd<'_>>, namespaces: Namespa
         Image::Workload => workload_root()?,
         Image::Directory(path) => overlay_root(path, shifted, namespaces)?,
         Image::Mount(tree) => place(*tree, c"/tmp").map_err(Error::step("mount the image on", BASE))?,
+        Image::Layers(layers) => layered::enter(layers, shifted, namespaces, BASE, mount_base)?,
     }
     chdir(BASE).map_err(Error::step("enter", BASE))?;
     // With "." twice the old root is stacked on the new one, no directory in the image is needed to keep it
@@ -202,7 +212,7 @@ fn overlay_root(image: &Path, shifted: Option<BorrowedFd<'_>>, namespaces: Names
 }
 
 /// Puts a mount that is nowhere yet on a directory.
-fn place(tree: RawFd, directory: &CStr) -> Result<(), Errno> {
+pub(crate) fn place(tree: RawFd, directory: &CStr) -> Result<(), Errno> {
     // SAFETY: both paths are NUL-terminated; a descriptor that is none is answered with EBADF.
     let moved = unsafe {
         libc::syscall(
@@ -248,6 +258,9 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// Layers.
+    #[error(transparent)]
+    Layers(#[from] layered::Error),
     /// The overlay was refused.
     #[error("cannot mount an overlay over {}: {}. The kernel needs CONFIG_OVERLAY_FS and, for one in a user namespace, Linux 5.11; the file system of the directory must be one overlay takes as lower layer (see the end of dmesg)", path.display(), why(errno))]
     Overlay {

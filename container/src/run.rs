@@ -4,7 +4,8 @@
 //! execve, happens inside and is told in [`crate::init`]: build the root, pivot, drop privileges, exec.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,17 +84,8 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         config.marks.mark(Phase::UserMapWritten);
     }
     let image = match (&config.image, users) {
-        (Image::Directory(path), Some(users)) if users.is_range() => {
-            let shifted = rootfs::shift_owners(path, pid)?;
-            if shifted.is_none() {
-                // Worth a word, no reason to stop: most images can be read by everybody.
-                eprintln!(
-                    "container: note: the file system of {} cannot shift owners (tmpfs can from Linux 6.3 on, overlay and network file systems cannot): its files belong to nobody inside",
-                    path.display()
-                );
-            }
-            shifted
-        }
+        (Image::Directory(path), Some(users)) if users.is_range() => shifted(path, pid, true)?,
+        (Image::Layers(layers), Some(users)) if users.is_range() => shifted(&layers.store, pid, layers.is_read_only())?,
         _ => None,
     };
     let stragglers = match config.namespaces.has(Namespace::Pid) {
@@ -114,6 +106,19 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         }),
         None => Ok(status),
     }
+}
+
+/// The image as a mount whose owners are shifted, if its file system can.
+fn shifted(path: &Path, pid: Pid, read_only: bool) -> Result<Option<OwnedFd>, Error> {
+    let (tree, is_shifted) = rootfs::shift_owners(path, pid, read_only)?;
+    if !is_shifted {
+        // Worth a word, no reason to stop: most images can be read by everybody.
+        eprintln!(
+            "container: note: the file system of {} cannot shift owners (tmpfs can from Linux 6.3 on, overlay and network file systems cannot): its files belong to nobody inside",
+            path.display()
+        );
+    }
+    Ok(Some(tree))
 }
 
 /// The cgroup namespace is made later when there is a cgroup to move into first.
