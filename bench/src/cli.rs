@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::compare::{self, Options};
 use crate::contenders::{DEFAULT, NAMES};
 use crate::doctor::trial::{self, Trial};
+use crate::testbed::{self, inside};
 
 /// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
 #[derive(Debug, Parser)]
@@ -39,6 +40,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a command on an emulated computer with hardware virtualization and cgroup v2.
+    Testbed(testbed::Options),
+    /// The first process of that computer.
+    #[command(name = inside::SUBCOMMAND, hide = true)]
+    TestbedInit,
     /// One attempt of `doctor`, in a process of its own.
     #[command(name = trial::SUBCOMMAND, hide = true)]
     Trial {

@@ -113,14 +113,19 @@ fn named(option: Option<&Path>, variable: &str, hint: &'static str) -> Result<Op
     }
 }
 
-/// `isolation-lab` in the user's cache directory, if programs in it can be executed. XDG Base Directory Specification.
-fn cache_directory() -> Option<PathBuf> {
+/// `isolation-lab` in the user's cache directory: XDG Base Directory Specification. It need not exist.
+pub fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
         path.is_absolute().then_some(path)
     };
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    let directory = base.join("isolation-lab");
+    Some(base.join("isolation-lab"))
+}
+
+/// The cache folder, if programs in it can be executed.
+fn cache_directory() -> Option<PathBuf> {
+    let directory = cache_folder()?;
     private_directory(&directory).ok()?;
     let executable = !statvfs(&directory).ok()?.flags().contains(FsFlags::ST_NOEXEC);
     executable.then_some(directory)

@@ -28,5 +28,6 @@ pub mod series_namespace;
 pub mod stats;
 pub mod store;
 pub mod table;
+pub mod testbed;
 pub mod verdict;
 pub mod words;

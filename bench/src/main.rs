@@ -8,7 +8,8 @@ use bench::cli::{Cli, Command};
 use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
-use bench::{charts, doctor, race, report, store, table, verdict, words};
+use bench::testbed::{Ended, inside};
+use bench::{charts, doctor, race, report, store, table, testbed, verdict, words};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -99,9 +100,37 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             io::stdout().lock().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Testbed(options) => in_the_testbed(&options),
+        Command::TestbedInit => anyhow::bail!(inside::init()),
         Command::Trial { what } => {
             what.attempt().map_err(anyhow::Error::msg)?;
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Runs a command in the testbed; ends as it ended.
+fn in_the_testbed(options: &testbed::Options) -> anyhow::Result<ExitCode> {
+    let interrupt =
+        Interrupt::install().map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+    match testbed::run(options, &interrupt) {
+        Ok(Ended::Command(status)) => Ok(ExitCode::from(status)),
+        Ok(Ended::TimedOut) => {
+            let limit = options.timeout.unwrap_or_default();
+            let _ = writeln!(
+                io::stderr(),
+                "lab: the command did not end within {limit} s; the testbed was ended"
+            );
+            Ok(ExitCode::from(testbed::TIMED_OUT))
+        }
+        Ok(Ended::Interrupted(signal)) => {
+            let _ = writeln!(io::stderr(), "lab: {} ended the testbed", words::signal(signal));
+            Ok(ended_by(signal))
+        }
+        Err(testbed::Error::Output(error)) => Err(error.into()),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "lab: {error}");
+            Ok(ExitCode::from(error.status()))
         }
     }
 }
