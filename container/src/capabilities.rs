@@ -102,20 +102,94 @@ pub fn cut_bounding_set(kept: u64) -> Result<(), Error> {
 /// Makes `kept` this process's effective and permitted set and empties the inheritable one; the ambient set goes with
 /// that, being a part of it. Capabilities that are not permitted now cannot be had back.
 pub fn keep_only(kept: u64) -> Result<(), Error> {
-    let header = Header {
-        version: LINUX_CAPABILITY_VERSION_3,
-        pid: 0,
-    };
-    let word = |bits: u64| Data {
-        effective: bits as u32,
-        permitted: bits as u32,
-        inheritable: 0,
-    };
-    let data = [word(kept), word(kept >> 32)];
-    // SAFETY: version 3 reads one header and two data structures, in the layout declared below.
-    let set = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
-    Errno::result(set).map(drop).map_err(|errno| Error::Set { errno })
+    Sets {
+        effective: kept,
+        permitted: kept,
+        ..Sets::default()
+    }
+    .take()
 }
+
+/// The sets of a process, each as a bit mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sets {
+    /// The ceiling of what execve gives.
+    pub bounding: u64,
+    /// What is in force.
+    pub effective: u64,
+    /// What can be put in force.
+    pub permitted: u64,
+    /// What a file with the same bit hands on.
+    pub inheritable: u64,
+    /// What a program gets that knows nothing of capabilities, whoever runs it. Part of permitted and inheritable.
+    pub ambient: u64,
+}
+
+impl Sets {
+    /// Makes these this process's sets, all but the bounding set, which [`cut_bounding_set`] cuts while CAP_SETPCAP
+    /// is still there to do it.
+    pub fn take(&self) -> Result<(), Error> {
+        let word = |shift: u32| Data {
+            effective: (self.effective >> shift) as u32,
+            permitted: (self.permitted >> shift) as u32,
+            inheritable: (self.inheritable >> shift) as u32,
+        };
+        let data = [word(0), word(u32::BITS)];
+        // SAFETY: version 3 reads one header and two data structures, in the layout declared below.
+        let set = unsafe { libc::syscall(libc::SYS_capset, &raw const HEADER, data.as_ptr()) };
+        Errno::result(set).map_err(|errno| Error::Set { errno })?;
+        for capability in (0..u64::BITS).filter(|capability| self.ambient & (1 << capability) != 0) {
+            // SAFETY: PR_CAP_AMBIENT takes numbers and no pointer.
+            let raised = unsafe {
+                let raise = libc::PR_CAP_AMBIENT_RAISE as u64;
+                libc::prctl(libc::PR_CAP_AMBIENT, raise, u64::from(capability), 0u64, 0u64)
+            };
+            Errno::result(raised).map_err(|errno| Error::Ambient { capability, errno })?;
+        }
+        Ok(())
+    }
+
+    /// The sets cut to what is `permitted` at all, and to what their own rules leave: nothing is ambient that is not
+    /// inheritable and permitted, nothing in force that is not permitted.
+    pub fn within(self, permitted: u64) -> Sets {
+        let granted = self.permitted & permitted;
+        let inheritable = self.inheritable & permitted;
+        Sets {
+            bounding: self.bounding,
+            effective: self.effective & granted,
+            permitted: granted,
+            inheritable,
+            ambient: self.ambient & granted & inheritable,
+        }
+    }
+}
+
+/// This process's permitted set.
+pub fn permitted() -> Result<u64, Error> {
+    let mut data = [const {
+        Data {
+            effective: 0,
+            permitted: 0,
+            inheritable: 0,
+        }
+    }; 2];
+    // SAFETY: version 3 reads one header and writes two data structures, in the layout declared below.
+    let got = unsafe { libc::syscall(libc::SYS_capget, &raw const HEADER, data.as_mut_ptr()) };
+    Errno::result(got).map_err(|errno| Error::Set { errno })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << u32::BITS)
+}
+
+/// The set that holds the one capability with this name, `CAP_` in front of it or not.
+pub fn by_name(name: &str) -> Option<u64> {
+    let name = name.strip_prefix("CAP_").unwrap_or(name);
+    NAMES.iter().position(|known| *known == name).map(|number| 1 << number)
+}
+
+/// Names the layout of [`Data`] and, by 0, the calling thread.
+static HEADER: Header = Header {
+    version: LINUX_CAPABILITY_VERSION_3,
+    pid: 0,
+};
 
 /// `struct __user_cap_header_struct`.
 #[repr(C)]
@@ -141,6 +215,17 @@ pub enum Error {
         why(errno)
     )]
     Bounding {
+        /// Its number.
+        capability: u32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A capability did not become ambient.
+    #[error(
+        "cannot make capability {capability} ambient: {}. Its securebits may forbid it (SECBIT_NO_CAP_AMBIENT_RAISE)",
+        why(errno)
+    )]
+    Ambient {
         /// Its number.
         capability: u32,
         /// The kernel's answer.

@@ -32,6 +32,7 @@ pub mod layered;
 pub mod mounts;
 pub mod namespaces;
 pub mod network;
+pub mod oci;
 pub mod peel;
 pub mod privileges;
 pub mod program;

@@ -150,6 +150,15 @@ impl Program {
         Ok(child)
     }
 
+    /// Makes this process the program, which was found before. Returns only when that failed.
+    pub fn replace_with(&self, executable: &Executable) -> Result<std::convert::Infallible, Error> {
+        Err(execute(
+            executable,
+            &pointers(&self.arguments),
+            &pointers(&self.environment),
+        ))
+    }
+
     fn name(&self) -> &OsStr {
         self.arguments
             .first()
@@ -190,6 +199,11 @@ fn become_program(
     // Before signals are as the program wants them: a reader of marks that went away must not end it by SIGPIPE.
     marks.mark(Phase::Exec);
     signals::restore_for_program(mask).map_err(|errno| Error::Signals { errno })?;
+    Err(execute(executable, arguments, environment))
+}
+
+/// Replaces this process's program. Returns only when that failed.
+fn execute(executable: &Executable, arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> Error {
     // SAFETY: path, arguments and environment are NUL-terminated strings in NULL-terminated arrays, all alive.
     unsafe {
         match executable {
@@ -220,11 +234,11 @@ fn become_program(
         Executable::Path(path) | Executable::ByStone(path, _) => path.to_string_lossy().into_owned(),
         Executable::Memory(_) => WORKLOAD.into(),
     };
-    Err(Error::Exec { path, errno })
+    Error::Exec { path, errno }
 }
 
 /// Lets no descriptor from `first` on reach the program: the harness's, the launcher's, the caller's.
-fn close_at_exec_from(first: u32) -> Result<(), Errno> {
+pub(crate) fn close_at_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: close_range takes numbers only; closing at exec breaks nothing in this process.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Errno::result(closed).map(drop)

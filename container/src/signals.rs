@@ -25,13 +25,18 @@ const JOB_CONTROL: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGT
 /// A caller may have left SIGCHLD ignored, and that outlives execve: the kernel would then throw away the status of
 /// every child, and send no signal for it.
 pub fn block_all() -> Result<SigSet, Errno> {
-    // SAFETY: setting a signal to its default action installs no handler.
-    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    expect_children()?;
     let mut all = SigSet::all();
     JOB_CONTROL.into_iter().for_each(|signal| all.remove(signal));
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))?;
     Ok(before)
+}
+
+/// Has the kernel keep the status of children, whatever the caller left.
+pub fn expect_children() -> Result<(), Errno> {
+    // SAFETY: setting a signal to its default action installs no handler.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 
 /// A signal that arrived.

@@ -35,10 +35,64 @@ pub struct User {
 
 /// One line of a `uid_map` or `gid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IdMap {
-    inside: u32,
-    outside: u32,
-    count: u32,
+pub struct IdMap {
+    /// The first id in the container.
+    pub inside: u32,
+    /// Which id of the host's that is.
+    pub outside: u32,
+    /// How many ids follow each other.
+    pub count: u32,
+}
+
+/// Gives the user namespace of process `pid` any maps, as an engine asks for them.
+///
+/// Whoever lacks the right to write them himself has `newuidmap` and `newgidmap` write them, which are installed
+/// set-user-id root and let him have what /etc/subuid and /etc/subgid say.
+pub fn write_maps(pid: Pid, uids: &[IdMap], gids: &[IdMap]) -> Result<(), Error> {
+    let own = |map: &[IdMap], id: u32| matches!(map, [one] if one.count == 1 && one.outside == id);
+    let only_own = own(uids, geteuid().as_raw()) && own(gids, getegid().as_raw());
+    if !geteuid().is_root() && !only_own {
+        have_written("newuidmap", pid, uids)?;
+        return have_written("newgidmap", pid, gids);
+    }
+    if !geteuid().is_root() {
+        write_file(pid, "setgroups", "deny".into())?;
+    }
+    write_file(pid, "uid_map", lines(uids))?;
+    write_file(pid, "gid_map", lines(gids))
+}
+
+fn lines(maps: &[IdMap]) -> String {
+    let line = |map: &IdMap| format!("{} {} {}\n", map.inside, map.outside, map.count);
+    maps.iter().map(line).collect()
+}
+
+fn have_written(helper: &'static str, pid: Pid, maps: &[IdMap]) -> Result<(), Error> {
+    let numbers = maps.iter().flat_map(|map| [map.inside, map.outside, map.count]);
+    let mut command = std::process::Command::new(helper);
+    command
+        .arg(pid.to_string())
+        .args(numbers.map(|number| number.to_string()));
+    let output = command.output().map_err(|error| Error::NoHelper {
+        helper,
+        errno: of(&error),
+    })?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(Error::Helper {
+            helper,
+            words: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        }),
+    }
+}
+
+fn write_file(pid: Pid, name: &str, text: String) -> Result<(), Error> {
+    let path = format!("/proc/{pid}/{name}");
+    fs::write(&path, &text).map_err(|error| Error::Write {
+        path,
+        text,
+        errno: of(&error),
+    })
 }
 
 /// The maps of one container.
@@ -101,14 +155,7 @@ impl UserMap {
 
     /// Gives the user namespace of process `pid` this map. A map can be written once only.
     pub fn write(&self, pid: Pid) -> Result<(), Error> {
-        let file = |name: &str, text: String| {
-            let path = format!("/proc/{pid}/{name}");
-            fs::write(&path, &text).map_err(|error| Error::Write {
-                path,
-                text,
-                errno: of(&error),
-            })
-        };
+        let file = |name: &str, text: String| write_file(pid, name, text);
         let line = |map: IdMap| format!("{} {} {}", map.inside, map.outside, map.count);
         if !self.whole_range {
             // Without this an ordinary user could drop a group that a file's permissions are set against
@@ -126,6 +173,25 @@ pub enum Error {
     /// The container has no such ids.
     #[error("--user {0}:{1} is beyond the container's ids, which are 0 to 65535")]
     OutOfRange(u32, u32),
+    /// The helper is not installed.
+    #[error(
+        "cannot run {helper}: {}. Mapping more than one's own id takes it for an ordinary user (Debian: apt install uidmap), and a range in /etc/subuid and /etc/subgid",
+        why(errno)
+    )]
+    NoHelper {
+        /// Which one.
+        helper: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The helper refused the map.
+    #[error("{helper} refused the map: {words}. The range must be this user's in /etc/subuid and /etc/subgid")]
+    Helper {
+        /// Which one.
+        helper: &'static str,
+        /// What it said.
+        words: String,
+    },
     /// The kernel refused the map.
     #[error(
         "cannot write {text:?} to {path}: {}. Mapping a range needs CAP_SETUID and CAP_SETGID here, and the range must be mapped in this user namespace too: inside another container, run as an ordinary user or with --without user",

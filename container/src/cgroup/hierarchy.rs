@@ -26,6 +26,11 @@ impl Hierarchy {
         !self.v2 && self.controllers.iter().any(|name| name == controller.name())
     }
 
+    /// The names of its v1 controllers; none for the v2 hierarchy.
+    pub fn controllers(&self) -> &[String] {
+        &self.controllers
+    }
+
     /// Whether this is the v2 hierarchy.
     pub fn is_v2(&self) -> bool {
         self.v2

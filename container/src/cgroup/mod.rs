@@ -9,7 +9,11 @@
 //! anyway: its cgroups lie beneath them, and where it has none it simply stays in them. Whoever wants the figures of a
 //! run puts the launcher into a cgroup.
 
+pub mod device_rules;
 pub mod hierarchy;
+pub mod place;
+pub mod resources;
+pub mod stats;
 mod v1;
 mod v2;
 
@@ -235,6 +239,30 @@ pub enum Error {
         file: PathBuf,
         /// The value.
         value: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A name in `unified` is none.
+    #[error("\"unified\" names files of one cgroup; {file:?} is a path")]
+    NoFile {
+        /// What was named.
+        file: String,
+    },
+    /// A device rule cannot be understood.
+    #[error("cannot understand the device rule {rule}: {why}")]
+    DeviceRule {
+        /// The rule.
+        rule: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The kernel took no device filter.
+    #[error("cannot {action} the device filter of {}: {}. Version 2 filters devices by a BPF program, which takes CAP_BPF (or CAP_SYS_ADMIN) and CONFIG_CGROUP_BPF", directory.display(), why(errno))]
+    DeviceFilter {
+        /// What was tried.
+        action: &'static str,
+        /// The cgroup.
+        directory: PathBuf,
         /// The kernel's answer.
         errno: Errno,
     },

@@ -9,8 +9,11 @@
 //! loading it is dear: the kernel dry-runs a new filter for every system call number to learn which ones it always
 //! allows, so that it can skip the filter for those. A linear filter costs its length each time, a tree its depth.
 
+pub mod profile;
 pub mod table;
 pub mod tree;
+
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use seccompiler::sock_filter;
@@ -30,6 +33,38 @@ pub fn apply() -> Result<(), Error> {
             _ => Errno::EINVAL,
         },
     })
+}
+
+/// Puts a filter made at run time in place, and nothing else: unless no_new_privs is set already, that takes
+/// CAP_SYS_ADMIN. Returns the supervisor's descriptor when the filter asks one.
+pub fn load(filter: &profile::Filter) -> Result<Option<OwnedFd>, Error> {
+    // A sock_fprog (linux/filter.h): the length in 16 bits, then the pointer, as C lays it out.
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        lines: *const sock_filter,
+    }
+    let program = Program {
+        length: filter.program.len() as u16,
+        lines: filter.program.as_ptr(),
+    };
+    let listener = match filter.notifies {
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        false => 0,
+    };
+    // SAFETY: the program points to as many instructions as it says, and the kernel copies them.
+    let loaded = unsafe {
+        let flags = filter.flags | listener;
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
+    };
+    let loaded = Errno::result(loaded).map_err(|errno| Error { errno })?;
+    // SAFETY: asked for a listener, seccomp(2) returns a new descriptor that is ours alone.
+    Ok(filter.notifies.then(|| unsafe { OwnedFd::from_raw_fd(loaded as i32) }))
 }
 
 /// Why there is no filter.

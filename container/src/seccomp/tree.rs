@@ -9,25 +9,25 @@ use seccompiler::sock_filter;
 use super::table::{Action, EXCEPTIONS, NAMESPACE_FLAGS, PERSONALITIES, SOCKET_FAMILIES, TERMINAL_IOCTLS};
 
 // Instruction codes of classic BPF (linux/filter.h): class | size or operation | mode.
-const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-const JUMP_IF_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+pub(super) const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub(super) const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub(super) const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub(super) const JUMP_IF_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 // Offsets in struct seccomp_data (linux/seccomp.h). Arguments are 64 bits; what is checked here are C ints and
 // unsigned ints, of which the kernel reads the lower half only, and so must the filter: comparing all 64 bits would
 // let a caller hide a forbidden value behind a bit the kernel ignores (CVE-2019-10063).
-const OFFSET_NUMBER: u32 = 0;
-const OFFSET_ARCHITECTURE: u32 = 4;
-const OFFSET_ARGUMENT_0: u32 = 16;
-const OFFSET_ARGUMENT_1: u32 = 24;
+pub(super) const OFFSET_NUMBER: u32 = 0;
+pub(super) const OFFSET_ARCHITECTURE: u32 = 4;
+pub(super) const OFFSET_ARGUMENT_0: u32 = 16;
+pub(super) const OFFSET_ARGUMENT_1: u32 = 24;
 
 /// AUDIT_ARCH_X86_64: the machine number of ELF, with the bits for 64-bit and little-endian.
-const ARCHITECTURE: u32 = 0xc000_003e;
+pub(super) const ARCHITECTURE: u32 = 0xc000_003e;
 
-const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
-const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO, the errno in the low 16 bits
+pub(super) const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
+pub(super) const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO, the errno in the low 16 bits
 const REFUSE: u32 = ERRNO | libc::EPERM as u32;
 const UNKNOWN: u32 = ERRNO | libc::ENOSYS as u32;
 
@@ -128,7 +128,7 @@ const fn write_choice(
     program[at + 2 + values.len()] = instruction(RETURN, 0, 0, listed);
 }
 
-const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+pub(super) const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 

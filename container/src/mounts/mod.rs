@@ -8,6 +8,10 @@
 //! All of this happens after the pivot: a symbolic link in the image can lead a mount astray within the image, never
 //! to a directory of the host. The host's files are reached relative to the working directory, its old root.
 
+pub mod options;
+pub mod target;
+pub mod tree;
+
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
