@@ -97,7 +97,7 @@ pub fn place(memory: &GuestMemoryMmap, source: &Source, start: &Start, kernel_en
 }
 
 /// An archive that holds the lab's init, what it is to run, and what it needs to begin: places to mount on, and a console.
-fn init_archive(start: &Start) -> Result<Vec<u8>, cpio::Error> {
+pub fn init_archive(start: &Start) -> Result<Vec<u8>, cpio::Error> {
     const CONSOLE: u64 = libc::makedev(5, 1);
     let words = std::iter::once(&start.program).chain(&start.arguments);
     let words: Vec<_> = words.map(|word| word.as_bytes()).collect();

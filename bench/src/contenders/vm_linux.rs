@@ -13,7 +13,7 @@ use crate::image::{self, Image, PROGRAM};
 use crate::launchers::sha256;
 
 /// Guest memory: what the small kernel needs for itself and the initrd, with room for the workload's lessons.
-const MEMORY: &str = "128M";
+pub const MEMORY: &str = "128M";
 
 /// The workload on a Linux of its own, on virtual hardware.
 pub struct VmLinux {
@@ -29,16 +29,7 @@ impl VmLinux {
     /// # Errors
     /// When there is no such kernel, or KVM cannot run it here.
     pub fn new(setup: &Setup) -> Result<VmLinux, Skipped> {
-        if host::kvm_backend() == "pvm" {
-            return Err(Skipped {
-                reason: "the KVM backend pvm cannot run Linux as a guest: a program's first system call does not reach the guest's kernel".into(),
-                fix: "race it where KVM has hardware beneath, or in the emulated machine: `lab testbed -- lab compare`".into(),
-            });
-        }
-        let kernel = linux::locate(Form::Vmlinux).map_err(|missing| Skipped {
-            reason: missing.to_string(),
-            fix: linux::FIX.into(),
-        })?;
+        let kernel = kernel()?;
         let bytes = std::fs::read(&kernel).map_err(|error| Skipped {
             reason: format!("cannot read the kernel {}: {error}", kernel.display()),
             fix: linux::FIX.into(),
@@ -50,6 +41,23 @@ impl VmLinux {
             initrd: setup.image.initrd(),
         })
     }
+}
+
+/// The Linux kernel for guests.
+///
+/// # Errors
+/// When there is none, or KVM cannot run it here.
+pub fn kernel() -> Result<PathBuf, Skipped> {
+    if host::kvm_backend() == "pvm" {
+        return Err(Skipped {
+                reason: "the KVM backend pvm cannot run Linux as a guest: a program's first system call does not reach the guest's kernel".into(),
+                fix: "race it where KVM has hardware beneath, or in the emulated machine: `lab testbed -- lab compare`".into(),
+            });
+    }
+    linux::locate(Form::Vmlinux).map_err(|missing| Skipped {
+        reason: missing.to_string(),
+        fix: linux::FIX.into(),
+    })
 }
 
 impl Contender for VmLinux {

@@ -1,0 +1,134 @@
+//! `qemu`: QEMU's microvm, the smallest machine of the hypervisor everybody has, with the same Linux as `vm-linux`: the same
+//! kernel file, the same files in the initrd, the same command line.
+//!
+//! QEMU knows nothing of the lab's ports: its guest ends by restarting, which `-no-reboot` turns into the end of QEMU. So
+//! the program's exit status is lost, and a workload that ends with any but 0 cannot be raced here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use vmm::vm::Start;
+
+use super::{Contender, Request, Setup, Skipped, command, shown, vm_linux};
+use crate::image::{self, Image, PROGRAM};
+use crate::launchers::sha256;
+
+const QEMU: &str = "qemu-system-x86_64";
+/// A machine without PCI and without ACPI, like ours; QEMU's own firmware for it loads the kernel.
+const MACHINE: &str = "microvm,accel=kvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on";
+const PACKAGE: &str = "install QEMU: apt-get install qemu-system-x86";
+
+/// The workload on a Linux of its own, in QEMU.
+pub struct Qemu {
+    kernel: PathBuf,
+    initrd: PathBuf,
+    folder: PathBuf,
+}
+
+impl Qemu {
+    /// Runs the workload on the kernel that was built for guests.
+    ///
+    /// # Errors
+    /// When QEMU or the kernel is missing, or KVM cannot run Linux here.
+    pub fn new(setup: &Setup) -> Result<Qemu, Skipped> {
+        let kernel = vm_linux::kernel()?;
+        let found = super::SEARCH_PATH
+            .split(':')
+            .any(|folder| Path::new(folder).join(QEMU).is_file());
+        if !found {
+            return Err(Skipped {
+                reason: format!("{QEMU} is not installed"),
+                fix: PACKAGE.into(),
+            });
+        }
+        Ok(Qemu {
+            kernel,
+            initrd: setup.image.initrd(),
+            folder: setup.image.folder().to_owned(),
+        })
+    }
+
+    /// The image's initrd and behind it what `vmm` puts there for a Linux guest; one file for each lesson.
+    fn initrd(&self, workload: &[String]) -> io::Result<PathBuf> {
+        let name = sha256(workload.join("\0").as_bytes());
+        let file = self.folder.join(format!("initrd-linux-{name}"));
+        if !file.exists() {
+            let start = Start {
+                init: true,
+                program: PROGRAM.into(),
+                arguments: workload.iter().map(Into::into).collect(),
+            };
+            let mut archive = std::fs::read(&self.initrd)?;
+            archive.resize(archive.len().next_multiple_of(vmm::layout::PAGE as usize), 0);
+            archive.extend(vmm::initrd::init_archive(&start).map_err(io::Error::other)?);
+            std::fs::write(&file, archive)?;
+        }
+        Ok(file)
+    }
+}
+
+impl Contender for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn command(&self, request: &Request) -> io::Result<Command> {
+        let line = [vmm::command_line::PC, b" rdinit=", vmm::initrd::INIT_PATH].concat();
+        let mut command = command(QEMU);
+        command.args(["-M", MACHINE, "-cpu", "host", "-m", vm_linux::MEMORY, "-kernel"]);
+        command
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(self.initrd(request.workload)?);
+        command.arg("-append").arg(String::from_utf8_lossy(&line).into_owned());
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-nographic",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ]);
+        Ok(command)
+    }
+
+    fn details(&self) -> BTreeMap<String, String> {
+        let version = Command::new(QEMU).arg("--version").output().ok();
+        let version = version.map(|output| {
+            String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .unwrap_or("")
+                .to_owned()
+        });
+        let request = Request {
+            id: "",
+            workload: &[],
+            marks_fd: None,
+        };
+        let mut details = BTreeMap::from([
+            (
+                "isolation".into(),
+                "virtual hardware (KVM), a Linux kernel of its own".into(),
+            ),
+            ("version".into(), version.unwrap_or_default()),
+        ]);
+        if let (Ok(command), Ok(initrd)) = (self.command(&request), self.initrd(&[])) {
+            details.insert(
+                "command".into(),
+                shown(&command, &[(&*initrd, "INITRD"), (&*self.kernel, "KERNEL")]),
+            );
+        }
+        details
+    }
+
+    fn workload_sha256(&self, image: &Image) -> Result<String, image::Error> {
+        image.verify_initrd()
+    }
+
+    fn fix(&self, _status: i32) -> String {
+        "the message says what failed; `lab doctor` tests what KVM can do here".into()
+    }
+}
