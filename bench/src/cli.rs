@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use protocol::phase::Phase;
 
 use crate::compare::{self, Options};
 use crate::contenders::{DEFAULT, NAMES};
 use crate::doctor::trial::{self, Trial};
+use crate::restore_cost;
 use crate::testbed::{self, inside};
 
 /// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
@@ -45,12 +47,52 @@ pub enum Command {
     /// The first process of that computer.
     #[command(name = inside::SUBCOMMAND, hide = true)]
     TestbedInit,
+    /// Restore a VM from a snapshot, with its pages copied when touched and beforehand; tell the two costs apart.
+    RestoreCost(RestoreCost),
     /// One attempt of `doctor`, in a process of its own.
     #[command(name = trial::SUBCOMMAND, hide = true)]
     Trial {
         /// What to attempt.
         what: Trial,
     },
+}
+
+/// Options of `lab restore-cost`.
+#[derive(Args, Debug)]
+pub struct RestoreCost {
+    /// Restores of each kind.
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// The mark the snapshot is taken at: "guest kernel entry", "user mode entry", "first output".
+    #[arg(long, default_value = "user mode entry", value_name = "MARK", value_parser = mark)]
+    pub at: Phase,
+    /// The lesson the workload runs, with its arguments.
+    #[arg(long, default_value = "hello", value_name = "W")]
+    pub workload: String,
+    /// Idle time before each launch, in milliseconds.
+    #[arg(long, default_value_t = 30, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub gap_ms: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn mark(name: &str) -> Result<Phase, String> {
+    Phase::from_name(name).ok_or_else(|| {
+        "no mark is called that: \"guest kernel entry\", \"user mode entry\" and \"first output\" are".to_owned()
+    })
+}
+
+impl RestoreCost {
+    /// The options in the harness's own terms.
+    pub fn options(&self) -> restore_cost::Options {
+        restore_cost::Options {
+            runs: self.runs as usize,
+            workload: self.workload.split_whitespace().map(str::to_owned).collect(),
+            at: self.at,
+            gap: Duration::from_millis(self.gap_ms),
+        }
+    }
 }
 
 /// Options of `lab compare`.

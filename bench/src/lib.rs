@@ -22,6 +22,7 @@ pub mod memory;
 pub mod provenance;
 pub mod race;
 pub mod report;
+pub mod restore_cost;
 pub mod results;
 pub mod schedule;
 pub mod series_namespace;

@@ -9,7 +9,7 @@ use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
 use bench::testbed::{Ended, inside};
-use bench::{charts, doctor, race, report, store, table, testbed, verdict, words};
+use bench::{charts, doctor, race, report, restore_cost, store, table, testbed, verdict, words};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -102,6 +102,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Testbed(options) => in_the_testbed(&options),
         Command::TestbedInit => anyhow::bail!(inside::init()),
+        Command::RestoreCost(arguments) => {
+            let interrupt = Interrupt::install()
+                .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+            let cost = restore_cost::measure(&arguments.options(), &interrupt)?;
+            let text = match arguments.json {
+                true => serde_json::to_string_pretty(&cost)?,
+                false => cost.to_string(),
+            };
+            writeln!(io::stdout().lock(), "{text}")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Trial { what } => {
             what.attempt().map_err(anyhow::Error::msg)?;
             Ok(ExitCode::SUCCESS)

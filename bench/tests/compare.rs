@@ -461,3 +461,33 @@ fn is_running(pid: &str) -> bool {
     // A killed process without a parent that reaps it may stay a zombie for a moment.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
+
+#[test]
+fn what_a_restored_vm_pays_at_once_and_later_is_told_apart() {
+    let place = Place::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command
+        .args(["restore-cost", "--runs", "3", "--json"])
+        .env("TMPDIR", place.temporary());
+    let output = command.output().unwrap();
+    let complaint = text(&output.stderr);
+    if !output.status.success() && complaint.contains("/dev/kvm") {
+        eprintln!("skipped: {complaint}");
+        return;
+    }
+    assert!(output.status.success(), "{complaint}");
+    let cost: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figure = |name: &str| cost[name].as_f64().unwrap();
+    assert_eq!(cost["n"], 3);
+    for name in [
+        "restore_ns",
+        "restore_prefaulted_ns",
+        "run_ns",
+        "run_prefaulted_ns",
+        "snapshot_bytes",
+    ] {
+        assert!(figure(name) > 0.0, "{name}: {cost}");
+    }
+    // Pages copied beforehand are not copied again: a count, not a time.
+    assert!(figure("faults") > figure("faults_prefaulted"), "{cost}");
+}

@@ -60,6 +60,12 @@ struct Restore {
     /// Report phases as JSON lines to this open file descriptor
     #[arg(long, value_name = "FD")]
     marks_fd: Option<RawFd>,
+    /// Copy every page of the snapshot before the guest runs, instead of when it first writes there
+    #[arg(long)]
+    prefault: bool,
+    /// Say how many page faults the guest's run took
+    #[arg(long)]
+    count_faults: bool,
     /// The snapshot
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -165,7 +171,13 @@ fn main() -> ExitCode {
         Command::Snapshot(Snapshot { at, out, run }) => run
             .config(marks, Some(snapshot::Wish { at, file: out }))
             .and_then(|config| Ok(vm::run(&config)?)),
-        Command::Restore(Restore { file, .. }) => restore::run(&file, marks).map_err(Failure::Vm),
+        Command::Restore(restore) => restore::run(&restore::Options {
+            file: restore.file,
+            marks,
+            prefault: restore.prefault,
+            count_faults: restore.count_faults,
+        })
+        .map_err(Failure::Vm),
         Command::Empty(_) => empty::run(marks).map_err(Failure::Vm).map(|()| {
             println!("an empty virtual machine");
             End::Exit(0)

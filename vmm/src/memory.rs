@@ -52,6 +52,11 @@ pub enum Error {
     /// A file could not be mapped over guest memory.
     #[error("cannot map a file into guest memory: {0}")]
     Map(io::Error),
+    /// Pages could not be made.
+    #[error(
+        "cannot prefault guest memory: {0}. It needs Linux 5.14 (MADV_POPULATE_WRITE), and memory for every page of the snapshot"
+    )]
+    Populate(io::Error),
     /// An address that is not guest memory.
     #[error("guest address {0:#x} is not memory")]
     Address(u64),
@@ -159,6 +164,37 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64
     } else {
         Ok(())
     }
+}
+
+/// Gives guest memory from `address` on pages of its own now, as if each had been written to.
+pub fn populate(memory: &GuestMemoryMmap, address: u64, length: u64) -> Result<(), Error> {
+    let slice = memory
+        .get_slice(GuestAddress(address), length as usize)
+        .map_err(|_| Error::Address(address))?;
+    // SAFETY: the range is guest memory, as get_slice checked; its content stays as it is.
+    let done = unsafe {
+        libc::madvise(
+            slice.ptr_guard_mut().as_ptr().cast(),
+            length as usize,
+            libc::MADV_POPULATE_WRITE,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(Error::Populate(io::Error::last_os_error())),
+    }
+}
+
+/// Page faults of this process until now that needed no reading from a disk (getrusage(2)). KVM's on behalf of a guest are
+/// among them.
+pub fn faults_so_far() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the structure; all zeros is a valid one if it does not.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    usage.ru_minflt as u64
 }
 
 #[cfg(test)]

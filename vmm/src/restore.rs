@@ -1,7 +1,7 @@
 //! A machine from a snapshot: the same recipe as [`vm`](crate::vm), with what took the time left out. No kernel is loaded and
 //! none boots; memory, registers and controllers are as they were, and the guest does not notice.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use protocol::marks::Marks;
 use protocol::phase::Phase;
@@ -18,8 +18,22 @@ use crate::vm::{self, Error};
 use crate::watch::Watch;
 use crate::{memory, processors, serial, snapshot};
 
-/// Builds the machine in `file`, runs the guest to its end and says how it ended.
-pub fn run(file: &Path, marks: Marks) -> Result<End, Error> {
+/// What to restore, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The snapshot.
+    pub file: PathBuf,
+    /// Where phases are reported.
+    pub marks: Marks,
+    /// Copy every page of the snapshot before the guest runs, instead of when it first writes there.
+    pub prefault: bool,
+    /// Say on standard error how many page faults the guest's run took.
+    pub count_faults: bool,
+}
+
+/// Builds the machine, runs the guest to its end and says how it ended.
+pub fn run(options: &Options) -> Result<End, Error> {
+    let (file, marks) = (&*options.file, options.marks);
     let snapshot::Opened {
         file: image,
         state,
@@ -46,6 +60,11 @@ pub fn run(file: &Path, marks: Marks) -> Result<End, Error> {
         offset += run.length();
     }
     drop(image);
+    if options.prefault {
+        for run in &state.runs {
+            memory::populate(&memory, run.start, run.length())?;
+        }
+    }
     memory::give_to(&vm, &memory)?;
     if let Some(address) = state.random {
         snapshot::draw_anew(&memory, address)?;
@@ -81,10 +100,17 @@ pub fn run(file: &Path, marks: Marks) -> Result<End, Error> {
     let machine = Machine::new(memory, ports, Bus::default());
     marks.mark(Phase::VcpuReady);
 
+    let faults_before = options.count_faults.then(memory::faults_so_far);
     let end = match (&waker, state.kind) {
         (Some(waker), Kind::Pc) => processors::run_all(&mut processors, &machine, waker)?,
         _ => processors::run_one(&mut processors[0], &machine)?,
     };
     marks.mark(Phase::Exit);
+    if let Some(before) = faults_before {
+        eprintln!(
+            "vmm: {} page faults while the guest ran",
+            memory::faults_so_far() - before
+        );
+    }
     Ok(end)
 }
