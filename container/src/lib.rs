@@ -23,6 +23,7 @@ pub mod channel;
 pub mod clone;
 pub mod config;
 pub mod devices;
+pub mod engine;
 pub mod errno;
 pub mod explain;
 pub mod image;
@@ -42,7 +43,9 @@ pub mod seccomp;
 pub mod signals;
 pub mod stone;
 pub mod streams;
+pub mod terminal;
 pub mod users;
+pub mod volume;
 pub mod workdir;
 
 pub use config::Config;

@@ -17,6 +17,14 @@ use thiserror::Error;
 
 use crate::errno::{of, why};
 
+/// Whether this process is root, and no root of some user namespace alone: files and cgroups of the host obey it.
+///
+/// Only the first user namespace maps every id there is, each to itself (user_namespaces(7)).
+pub fn is_host_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// How many ids a container has: 0 to 65535, of which 65534 is `nobody`.
 pub const IDS_PER_CONTAINER: u32 = 1 << 16;
 

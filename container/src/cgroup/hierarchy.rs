@@ -44,7 +44,7 @@ pub fn of_this_process() -> Result<Vec<Hierarchy>, Error> {
 }
 
 /// `ID:CONTROLLERS:PATH` in `memberships`, with no controllers for v2.
-pub(super) fn parse(memberships: &str, mountinfo: &str) -> Vec<Hierarchy> {
+pub fn parse(memberships: &str, mountinfo: &str) -> Vec<Hierarchy> {
     let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
     let hierarchy = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);

@@ -4,11 +4,21 @@
 //! microseconds. So a family's arguments are described only once its name was read.
 
 mod build;
+mod container_run;
+mod exec;
+mod files;
 mod image;
+mod lifecycle;
+mod options;
 mod peel;
+mod ps;
 mod run;
+mod stats;
+mod table;
+mod volume;
 
 use clap::{ArgMatches, Command};
+use container::engine::Error;
 
 /// A subcommand of `container`, or a family of them.
 pub struct Family {
@@ -23,7 +33,27 @@ pub struct Family {
 }
 
 /// In the order in which `container --help` lists them.
-const FAMILIES: &[Family] = &[run::RUN, image::IMAGE, peel::PEEL];
+const FAMILIES: &[Family] = &[
+    run::RUN,
+    ps::PS,
+    exec::EXEC,
+    ps::LOGS,
+    lifecycle::STOP,
+    lifecycle::START,
+    lifecycle::RESTART,
+    lifecycle::KILL,
+    lifecycle::WAIT,
+    lifecycle::RM,
+    ps::INSPECT,
+    stats::STATS,
+    stats::TOP,
+    files::CP,
+    files::DIFF,
+    files::COMMIT,
+    volume::VOLUME,
+    image::IMAGE,
+    peel::PEEL,
+];
 
 /// Reads the command line and does what it says; the exit status. The error is for the user: help he asked for, or what
 /// is wrong with his words.
@@ -45,4 +75,25 @@ pub fn main(started: u64) -> Result<u8, clap::Error> {
         // The parser answers an empty command line itself, with the help.
         None => Ok(0),
     }
+}
+
+/// The exit status of a command on containers, whose error is told here.
+fn finish(result: Result<u8, Error>) -> Result<u8, clap::Error> {
+    Ok(result.unwrap_or_else(|error| {
+        eprintln!("container: {error}");
+        error.status()
+    }))
+}
+
+/// Does something with each of several containers. One that fails is told and does not keep the others; the status is
+/// 1 then.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Error>) -> Result<u8, Error> {
+    let mut failed = false;
+    for name in names {
+        if let Err(error) = act(name) {
+            eprintln!("container: {error}");
+            failed = true;
+        }
+    }
+    Ok(u8::from(failed))
 }

@@ -11,7 +11,7 @@ use container::capabilities::KEPT;
 use container::cgroup::Limits;
 use container::explain::{self, Format};
 use container::namespaces::{Namespace, Namespaces};
-use container::program::{DEFAULT_PATH, Program};
+use container::program::{DEFAULT_PATH, Program, WORKLOAD};
 use container::rootfs::Image;
 use container::streams;
 use container::users::User;
@@ -19,6 +19,7 @@ use protocol::marks::Marks;
 use protocol::phase::Phase;
 
 use super::Family;
+use super::container_run::ImageRunArguments;
 
 /// Its place on the command line.
 pub const RUN: Family = Family {
@@ -29,10 +30,45 @@ pub const RUN: Family = Family {
 };
 
 fn arguments(command: Command) -> Command {
-    RunArguments::augment_args(command)
+    match is_plain() {
+        true => RunArguments::augment_args(command),
+        false => ImageRunArguments::augment_args(command),
+    }
+}
+
+/// Whether the command line asks for a plain run: a directory, or the built-in workload with nothing that needs more.
+///
+/// Such a run is raced: the other's fifty options are not even described for it. Its own are few, so that it can be told
+/// from them where the program's name stands.
+fn is_plain() -> bool {
+    let mut words = std::env::args_os().skip(2);
+    let mut plain = false;
+    while let Some(word) = words.next() {
+        let Some(text) = word.to_str() else { return plain };
+        if text == "--" {
+            return plain || words.next().is_some_and(|program| program == WORKLOAD);
+        }
+        if !text.starts_with('-') {
+            return plain || text == WORKLOAD;
+        }
+        let name = text.split('=').next().unwrap_or_default();
+        match name {
+            "--explain" => plain = true,
+            "--rootfs" | "--without" | "--marks-fd" => plain = true,
+            "--memory" | "--cpus" | "--pids" | "--hostname" | "--env" | "--workdir" | "--user" => {}
+            _ => return plain,
+        }
+        if name.len() == text.len() && name != "--explain" {
+            words.next();
+        }
+    }
+    plain
 }
 
 fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
+    if !is_plain() {
+        return super::finish(ImageRunArguments::from_arg_matches(matches)?.run());
+    }
     let arguments = RunArguments::from_arg_matches(matches)?;
     let explain = arguments.explain;
     let config = arguments.into_config();
@@ -124,7 +160,8 @@ impl RunArguments {
     }
 }
 
-fn memory(text: &str) -> Result<u64, String> {
+/// Bytes.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
     let bytes = parse_size::Config::new()
         .with_binary()
         .parse_size(text)
@@ -138,7 +175,7 @@ fn memory(text: &str) -> Result<u64, String> {
 }
 
 /// Thousandths of a processor. The kernel takes no quota below one millisecond in a period of a hundred.
-fn cpus(text: &str) -> Result<u64, String> {
+pub(super) fn cpus(text: &str) -> Result<u64, String> {
     let cpus: f64 = text
         .parse()
         .map_err(|_| "not a number; half of one processor is 0.5".to_owned())?;

@@ -11,7 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use thiserror::Error;
 
 use super::leases::{self, Lease, LockedBook, PREFIX_V6_BITS, Subnet};
@@ -19,6 +18,7 @@ use super::names::{self, Entry};
 use super::namespace::{self, NetworkNamespace};
 use super::nat;
 use super::netlink::{self, Netlink};
+use crate::users;
 
 /// The bridge's name unless `CONTAINER_BRIDGE` says otherwise.
 const DEFAULT_NAME: &str = "lab0";
@@ -86,7 +86,7 @@ impl Bridge {
         namespace: &NetworkNamespace,
         members: &dyn Members,
     ) -> Result<Membership, Error> {
-        if !geteuid().is_root() {
+        if !users::is_host_root() {
             return Err(Error::Rootless);
         }
         let mut locked = LockedBook::open(&self.book)?;

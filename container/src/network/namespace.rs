@@ -1,11 +1,14 @@
 //! Network namespaces as things to hold: an open file keeps one alive without any process in it.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::Pid;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
 use thiserror::Error;
 
 use crate::errno::{of, why};
@@ -32,6 +35,38 @@ impl NetworkNamespace {
         let made = NetworkNamespace::current();
         before.enter()?;
         made
+    }
+
+    /// A new one, in which `prepare` was called. The calling process, which has one thread, stays where it is: in a user
+    /// namespace of his own an ordinary user may leave the host's network namespace, but never come back to it. So a
+    /// process is made that goes there, and ends once the namespace is held open.
+    pub fn new_with(prepare: impl FnOnce() -> bool) -> Result<NetworkNamespace, Error> {
+        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::New(of(&error)))?;
+        // SAFETY: the caller has one thread, so that its copy may do whatever it may.
+        match unsafe { fork() }.map_err(Error::New)? {
+            ForkResult::Child => {
+                drop(ours);
+                let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| errno as u8);
+                let answer = made.and_then(|()| if prepare() { Ok(0) } else { Err(Errno::EPERM as u8) });
+                let _ = (&theirs).write_all(&[answer.unwrap_or_else(|errno| errno)]);
+                // Until the other side has opened the namespace and lets go.
+                let _ = (&theirs).read(&mut [0]);
+                // SAFETY: ends this process at once. The caller's exit handlers are not ours to run.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                drop(theirs);
+                let mut answer = [Errno::ESRCH as u8];
+                let _ = (&ours).read_exact(&mut answer);
+                let made = match answer {
+                    [0] => NetworkNamespace::of(child),
+                    [errno] => Err(Error::New(Errno::from_raw(errno.into()))),
+                };
+                drop(ours);
+                let _ = waitpid(child, None);
+                made
+            }
+        }
     }
 
     /// Moves the calling thread into it.

@@ -60,7 +60,7 @@ pub fn undo(nat: &Nat, bridge: &str, subnet: &str) {
 fn install(bridge: &str, subnet: &str) -> Result<Tool, String> {
     let table = table(bridge);
     let rules = format!(
-        "table ip {table} {{ chain out {{ type nat hook postrouting priority srcnat; ip saddr {subnet} oifname != \"{bridge}\" masquerade; }} }}\n"
+        "table ip {table} {{\n chain out {{\n type nat hook postrouting priority srcnat;\n ip saddr {subnet} oifname != \"{bridge}\" masquerade\n }}\n}}\n"
     );
     let nft = match feed("nft", &["-f", "-"], &rules) {
         Ok(()) => return Ok(Tool::Nft),

@@ -53,6 +53,8 @@ pub struct Request {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Have the kernel kill the first process when the caller ends.
+    pub die_with_caller: bool,
 }
 
 /// Creates a container. It is left to itself; `start` has its program run.
@@ -77,6 +79,7 @@ pub(super) fn create_locked(root: &StateRoot, mut request: Request, console: Opt
     setup.connect_console(request.console_socket.as_deref())?;
     setup.preserve_fds = request.preserve_fds;
     setup.streams = request.streams.take();
+    setup.dies_with_caller = request.die_with_caller;
     let limits = linux.resources().as_ref();
     let cgroups = plan_cgroups(&bundle, &request.id)?;
     let state = State {
@@ -128,7 +131,7 @@ fn plan_cgroups(bundle: &Bundle, id: &str) -> Result<Places, Error> {
 fn make_cgroups(container: &mut Locked, limits: Option<&oci_spec::runtime::LinuxResources>) -> Result<(), Error> {
     let wants_limits = limits.is_some_and(|limits| !resources::limited(limits).is_empty());
     match container.state.cgroups.make() {
-        Err(_) if !geteuid().is_root() && !wants_limits => {
+        Err(_) if !users::is_host_root() && !wants_limits => {
             // What could be made of them is of no use to anybody.
             container.state.cgroups.remove()?;
             return Ok(container.update(|state| state.cgroups = Places::default())?);
@@ -139,7 +142,7 @@ fn make_cgroups(container: &mut Locked, limits: Option<&oci_spec::runtime::Linux
     Ok(resources::apply(
         &container.state.cgroups,
         limits.unwrap_or(&none),
-        geteuid().is_root(),
+        users::is_host_root(),
     )?)
 }
 
@@ -257,7 +260,7 @@ impl Build<'_> {
 
     /// Opens what is mounted from the host, where this process may; else it is done inside.
     fn open_from_host(&self) -> Result<Option<FromHost>, Error> {
-        if !geteuid().is_root() {
+        if !users::is_host_root() {
             return Ok(None);
         }
         let plan = rootfs::Plan {

@@ -24,7 +24,7 @@ use crate::cgroup::{self, place::Places};
 use crate::errno::{of, why};
 use crate::namespaces::Namespace;
 use crate::program::Executable;
-use crate::{network, privileges};
+use crate::{network, privileges, users};
 
 /// What the first process has from the launcher: a copy of its memory, and two ends.
 pub struct Init<'a> {
@@ -137,7 +137,7 @@ impl Init<'_> {
             mounts: self.bundle.spec.mounts().as_deref().unwrap_or_default(),
             linux,
             cgroups: self.cgroups,
-            may_make_nodes: !self.bundle.namespaces.has(Namespace::User),
+            may_make_nodes: !self.bundle.namespaces.has(Namespace::User) && users::is_host_root(),
         };
         let built = plan.build(self.from_host.take().unwrap_or_default())?;
         if super::create::has_early_hooks(self.bundle) {

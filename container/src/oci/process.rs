@@ -56,6 +56,8 @@ pub struct Setup {
     pub console: Option<OwnedFd>,
     /// The socket of the supervisor who decides about system calls, and what to tell him.
     pub supervisor: Option<(OwnedFd, String)>,
+    /// Whether the kernel is to kill the program when its parent ends.
+    pub dies_with_caller: bool,
 }
 
 impl Setup {
@@ -120,6 +122,7 @@ impl Setup {
             streams: None,
             console: None,
             supervisor: None,
+            dies_with_caller: false,
         })
     }
 
@@ -329,6 +332,10 @@ impl Setup {
     }
 
     fn exec(&self, executable: &Executable) -> Result<std::convert::Infallible, Error> {
+        // After the last change of ids, which would undo it.
+        if self.dies_with_caller {
+            privileges::die_with_parent()?;
+        }
         if self.no_new_privileges {
             self.load_filter()?;
         }

@@ -2,13 +2,15 @@
 
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
+pub mod engine;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -171,7 +173,7 @@ fn make_image() -> Result<PathBuf, String> {
         return Err("needs a static busybox (Debian: apt install busybox-static)".into());
     }
     add_probe(&root);
-    clean_up_at_exit(&root);
+    remove_at_exit(&root);
     Ok(root)
 }
 
@@ -210,16 +212,24 @@ pub fn probe(image: &Path, options: &[&str], name: &str) -> Vec<String> {
         .collect()
 }
 
-fn clean_up_at_exit(root: &Path) {
-    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+/// Removes a directory when this test program ends.
+pub fn remove_at_exit(directory: &Path) {
+    static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
     extern "C" fn remove() {
-        if let Some(root) = ROOT.get() {
-            let _ = fs::remove_dir_all(root);
+        for directory in DIRECTORIES
+            .lock()
+            .into_iter()
+            .flat_map(|mut all| std::mem::take(&mut *all))
+        {
+            let _ = fs::remove_dir_all(directory);
         }
     }
-    ROOT.get_or_init(|| root.to_owned());
-    // SAFETY: the function is one of ours and takes nothing.
-    unsafe { libc::atexit(remove) };
+    let mut directories = DIRECTORIES.lock().unwrap();
+    if directories.is_empty() {
+        // SAFETY: the function is one of ours and takes nothing.
+        unsafe { libc::atexit(remove) };
+    }
+    directories.push(directory.to_owned());
 }
 
 /// Waits until `condition` gives something.

@@ -150,6 +150,7 @@ fn exec_request(root: &StateRoot, arguments: ExecArguments) -> anyhow::Result<oc
 impl arguments::CreateArguments {
     fn into_request(self) -> oci::Request {
         oci::Request {
+            die_with_caller: false,
             id: self.id,
             bundle: self.bundle,
             console_socket: self.console_socket,
