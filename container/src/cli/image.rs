@@ -1,5 +1,6 @@
 //! `container image`: what containers are made from, in the store.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ use protocol::status;
 
 use super::Family;
 use super::build::BuildArguments;
+
+/// The program that speaks to registries.
+const REGISTRY_PROGRAM: &str = "container-registry";
 
 /// Its place on the command line.
 pub const IMAGE: Family = Family {
@@ -92,6 +96,20 @@ struct ImageArguments {
 #[derive(Subcommand)]
 enum ImageCommand {
     Build(Box<BuildArguments>),
+    /// Get an image from a registry
+    #[command(disable_help_flag = true)]
+    Pull {
+        /// See container image pull --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
+    },
+    /// Put an image into a registry
+    #[command(disable_help_flag = true)]
+    Push {
+        /// See container image push --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
+    },
     /// Add the images in a file or directory: an OCI layout, what docker save writes, or a root file system
     Import {
         /// The archive, compressed or not, or the directory
@@ -171,12 +189,19 @@ enum ExportFormat {
 impl ImageArguments {
     /// The exit status. Only a build has more than one that is no error of the launcher.
     fn run(self) -> anyhow::Result<u8> {
+        match &self.command {
+            ImageCommand::Pull { arguments } => return speak_to_registry(&self.store, "pull", arguments),
+            ImageCommand::Push { arguments } => return speak_to_registry(&self.store, "push", arguments),
+            _ => {}
+        }
         let access = match &self.command {
             ImageCommand::Rm { .. } | ImageCommand::Prune { .. } => Access::Exclusive,
             _ => Access::Shared,
         };
         let store = self.store.open(access)?;
         match self.command {
+            // Done above, without opening the store.
+            ImageCommand::Pull { .. } | ImageCommand::Push { .. } => return Ok(0),
             ImageCommand::Build(arguments) => return arguments.run(&store),
             ImageCommand::Import {
                 file,
@@ -206,36 +231,29 @@ impl ImageArguments {
     }
 }
 
+/// Becomes the program that speaks to registries, which is beside this one. Returns only if that fails.
+fn speak_to_registry(store: &StoreOption, verb: &str, arguments: &[OsString]) -> anyhow::Result<u8> {
+    use std::os::unix::process::CommandExt;
+    let own = std::env::current_exe().context("cannot tell where this program is (is /proc mounted?)")?;
+    let program = own.with_file_name(REGISTRY_PROGRAM);
+    let mut command = std::process::Command::new(&program);
+    if let Some(root) = &store.store {
+        command.arg("--store").arg(root);
+    }
+    let error = command.arg(verb).args(arguments).exec();
+    Err(error).with_context(|| {
+        format!(
+            "cannot run {}, which speaks to registries: it belongs beside {} (cargo build -p {REGISTRY_PROGRAM} builds it)",
+            program.display(),
+            own.display()
+        )
+    })
+}
+
 /// Says what came in, and what could not be kept of it.
 pub fn came_in(store: &Store, image: &Image) -> anyhow::Result<()> {
-    let mut lost = unpack::Tally::default();
-    for chain in image.chain_ids() {
-        if let Some(info) = store.layer_info(&chain) {
-            lost.owners_squashed += info.tally.owners_squashed;
-            lost.xattrs_dropped += info.tally.xattrs_dropped;
-            lost.devices_skipped += info.tally.devices_skipped;
-        }
-    }
-    if lost.owners_squashed > 0 {
-        eprintln!(
-            "container: note: {} files of {} belong to others than root in the image; unpacked by an ordinary user, who has one id to give, they belong to root inside",
-            lost.owners_squashed,
-            image.name()
-        );
-    }
-    if lost.xattrs_dropped > 0 {
-        eprintln!(
-            "container: note: {} extended attributes (such as file capabilities) of {} could not be set by this user on this file system",
-            lost.xattrs_dropped,
-            image.name()
-        );
-    }
-    if lost.devices_skipped > 0 {
-        eprintln!(
-            "container: note: {} devices of {} were left out",
-            lost.devices_skipped,
-            image.name()
-        );
+    for note in store.what_was_lost(image) {
+        eprintln!("container: note: {note}");
     }
     say(&format!("{} {}", image.name(), image.id))
 }

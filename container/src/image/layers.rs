@@ -79,6 +79,33 @@ impl Store {
         Ok(chain.iter().rev().map(Store::lower_directory).collect())
     }
 
+    /// What could not be kept of an image when its layers were unpacked, in sentences for the user.
+    pub fn what_was_lost(&self, image: &Image) -> Vec<String> {
+        let mut lost = Tally::default();
+        for info in image.chain_ids().iter().filter_map(|chain| self.layer_info(chain)) {
+            lost.owners_squashed += info.tally.owners_squashed;
+            lost.xattrs_dropped += info.tally.xattrs_dropped;
+            lost.devices_skipped += info.tally.devices_skipped;
+        }
+        let name = image.name();
+        let sentences = [
+            (
+                lost.owners_squashed,
+                "files belong to others than root in the image; an ordinary user has one id to give, so inside they belong to root",
+            ),
+            (
+                lost.xattrs_dropped,
+                "extended attributes (such as file capabilities) could not be set by this user on this file system",
+            ),
+            (lost.devices_skipped, "devices were left out"),
+        ];
+        sentences
+            .into_iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, sentence)| format!("{name}: {number} {sentence}"))
+            .collect()
+    }
+
     /// Makes sure that one layer is there unpacked. `chain` ends with its own chain ID; those before are there already.
     pub fn unpack_layer(&self, blob: &Digest, chain: &[Digest], diff_id: &Digest, limits: Limits) -> Result<(), Error> {
         let Some((own, below)) = chain.split_last() else {
