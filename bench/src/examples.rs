@@ -298,6 +298,7 @@ fn provenance(n: u64) -> Provenance {
         kernel: "6.18.0-example".into(),
         kvm_backend: "pvm".into(),
         nested: true,
+        emulated: false,
         cgroup_mode: "hybrid".into(),
         load: [0.42, 0.31, 0.2],
         governor: None,

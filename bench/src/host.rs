@@ -26,6 +26,20 @@ pub fn nested() -> bool {
     cpu_flags().split(' ').any(|flag| flag == "hypervisor")
 }
 
+/// Whether an emulator plays this processor, instruction by instruction, instead of silicon: then a time is true only
+/// beside another time from here.
+///
+/// QEMU's emulator (TCG) signs itself in the leaf where hypervisors do (Linux, Documentation/virt/kvm/x86/cpuid.rst).
+pub fn emulated() -> bool {
+    const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+    const SIGNATURE: &[u8; 12] = b"TCGTCGTCGTCG";
+    if !nested() {
+        return false;
+    }
+    let leaf = std::arch::x86_64::__cpuid(HYPERVISOR_LEAF);
+    [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes).as_flattened() == SIGNATURE
+}
+
 /// The processor's features by the kernel's names, with spaces between.
 pub fn cpu_flags() -> String {
     cpuinfo("flags").unwrap_or_default()

@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 
 use crate::launchers::sha256;
 use crate::results::Provenance;
-use crate::{cgroups, host};
+use crate::{cgroups, host, words};
 
 /// Describes this machine and this lab, now. The caller fills in what belongs to the run: n, gap, workload, notes.
 pub fn collect() -> Provenance {
@@ -18,6 +18,7 @@ pub fn collect() -> Provenance {
         kernel: host::kernel_release(),
         kvm_backend: host::kvm_backend().into(),
         nested: host::nested(),
+        emulated: host::emulated(),
         cgroup_mode: cgroups::mode(&cgroups::hierarchies()).into(),
         load: host::load(),
         governor: host::governor(),
@@ -32,6 +33,9 @@ pub fn collect() -> Provenance {
             .collect(),
         ..Provenance::default()
     };
+    if provenance.emulated {
+        provenance.notes.push(words::EMULATED.into());
+    }
     if provenance.kvm_backend == "pvm" {
         provenance.notes.push(
             "KVM here is kvm_pvm, without hardware virtualization: guest kernels are interpreted, guest programs are not. \

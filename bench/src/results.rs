@@ -205,6 +205,9 @@ pub struct Provenance {
     pub kvm_backend: String,
     /// Whether the host itself runs under a hypervisor.
     pub nested: bool,
+    /// Whether the host's processor is an emulator's: ratios hold, times do not.
+    #[serde(default)]
+    pub emulated: bool,
     /// `v1`, `v2` or `hybrid`.
     pub cgroup_mode: String,
     /// 1-, 5- and 15-minute load averages when the run began.

@@ -33,10 +33,15 @@ pub fn sentence(summary: &Summary) -> String {
             ),
         });
         return format!(
-            "{}{}. The VM's figures hold for the KVM backend {}.",
+            "{}{}. The VM's figures hold for the KVM backend {}{}.",
             compared(&found),
             against_crun.unwrap_or_default(),
-            summary.provenance.kvm_backend
+            summary.provenance.kvm_backend,
+            if summary.provenance.emulated {
+                " on an emulated CPU"
+            } else {
+                ""
+            }
         );
     }
     let missing = ["vm", "container"]

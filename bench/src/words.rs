@@ -109,6 +109,10 @@ pub fn label(contender: &str, provenance: &Provenance) -> String {
     }
 }
 
+/// What stands beside every figure made on an emulated processor.
+pub const EMULATED: &str = "Emulated CPU: ratios only. Times are those of an emulator that translates every instruction; \
+                            compare them with each other, never with a time from elsewhere.";
+
 /// A reason short enough for a sentence or a caption; the whole of it stands with the contender.
 pub fn brief(reason: &str) -> String {
     const LONGEST: usize = 100;

@@ -150,7 +150,11 @@ fn caption(canvas: &mut Canvas, summary: &Summary) {
 
 /// Where a result came from, in one line.
 pub fn origin(provenance: &Provenance) -> String {
-    let under = if provenance.nested { ", itself a guest" } else { "" };
+    let under = match (provenance.emulated, provenance.nested) {
+        (true, _) => ", emulated",
+        (false, true) => ", itself a guest",
+        (false, false) => "",
+    };
     let mut parts = vec![
         format!("n = {} each", provenance.n),
         format!("{}, {} CPUs{under}", provenance.cpu, provenance.cpus),

@@ -1,14 +1,29 @@
 //! What makes measurements waver, or means something other than it seems.
 
 use super::{Finding, Standing};
-use crate::host;
+use crate::{host, words};
 
 /// Above this load per processor, somebody else is running much of the time.
 const QUIET: f64 = 0.3;
 
 /// Everything about the machine's peace.
 pub fn examine() -> Vec<Finding> {
-    vec![governor(), load(), huge_pages(), same_page_merging()]
+    vec![processor(), governor(), load(), huge_pages(), same_page_merging()]
+}
+
+fn processor() -> Finding {
+    let name = "processor";
+    if host::emulated() {
+        let found = format!("{}, emulated by QEMU", host::cpu_model());
+        Finding::new(name, Standing::Limited, found, words::EMULATED)
+    } else {
+        Finding::new(
+            name,
+            Standing::Good,
+            host::cpu_model(),
+            "It executes what it is given; nobody translates.",
+        )
+    }
 }
 
 fn governor() -> Finding {

@@ -9,6 +9,7 @@ mod kvm;
 mod machine;
 mod namespaces;
 mod peers;
+mod testbed;
 pub mod trial;
 
 use std::fmt::Write;
@@ -71,6 +72,7 @@ pub fn examine() -> Vec<Finding> {
     findings.extend(namespaces::examine());
     findings.extend(cgroup::examine());
     findings.extend(peers::examine());
+    findings.push(testbed::examine());
     findings.extend(machine::examine());
     findings
 }

@@ -226,6 +226,10 @@ pub(super) fn machine(summary: &Summary) -> String {
             "Host is itself a guest",
             if from.nested { "yes" } else { "no" }.to_string(),
         ),
+        fact(
+            "Processor is emulated",
+            if from.emulated { "yes: ratios only" } else { "no" }.to_string(),
+        ),
         fact("cgroup", from.cgroup_mode.clone()),
         fact(
             "Load at the start",

@@ -33,6 +33,10 @@ pub(super) fn on(summary: &Summary, paper: Paper) -> String {
         text.push('\n');
         text.push_str(&paragraph(PEAK_MEMORY, 2, paper));
     }
+    if summary.provenance.emulated {
+        text.push('\n');
+        text.push_str(&paragraph(words::EMULATED, 2, paper));
+    }
     for contender in skipped {
         text.push('\n');
         text.push_str(&paragraph(&why_skipped(contender), 2, paper));

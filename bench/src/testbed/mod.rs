@@ -147,7 +147,7 @@ pub enum Ended {
 /// See [`Error`].
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Ended, Error> {
     let began = Instant::now();
-    let (qemu, kernel) = find_machine(options)?;
+    let (qemu, kernel) = find_machine(options.kernel.as_deref(), options.modules.as_deref())?;
     let directory = std::env::current_dir().map_err(host("find the current folder"))?;
     let archive = pack(options, &kernel, &directory)?;
     let memory = options.memory.unwrap_or(MEMORY + 2 * archive.len() as u64 / MIB);
@@ -204,12 +204,15 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Ended, Error> {
 }
 
 /// QEMU and a kernel, or one message that names everything missing and the command for all of it.
-fn find_machine(options: &Options) -> Result<(PathBuf, Kernel), Error> {
+///
+/// # Errors
+/// [`Error::Missing`], or [`Error::Usage`] for a kernel that is no file.
+pub fn find_machine(image: Option<&Path>, modules: Option<&Path>) -> Result<(PathBuf, Kernel), Error> {
     let qemu = on_path(qemu::PROGRAM);
     let folder = cache_folder().map(|cache| cache.join("testbed"));
-    let kernel = Kernel::find(options.kernel.as_deref(), options.modules.as_deref(), folder.as_deref());
+    let kernel = Kernel::find(image, modules, folder.as_deref());
     if kernel.is_none()
-        && let Some(named) = &options.kernel
+        && let Some(named) = image
     {
         return Err(Error::Usage(format!("--kernel: {} is no file", named.display())));
     }
