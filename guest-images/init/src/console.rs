@@ -25,8 +25,11 @@ pub fn drain() {
     unsafe { libc::tcdrain(libc::STDOUT_FILENO) };
 }
 
-/// Makes the console this process's controlling terminal, so that Ctrl-C and job control work in a shell. Between fork
-/// and exec.
+/// Makes the console the controlling terminal of this process and of all it starts, so that Ctrl-C and job control work
+/// in a shell.
+///
+/// It is this process's, which outlives the others, and not the program's: a terminal hangs up when the process that
+/// controls it ends, and what has not been sent by then is thrown away.
 pub fn take() {
     // SAFETY: both take numbers only. Where the console is no terminal the second fails, and nothing is lost.
     unsafe {

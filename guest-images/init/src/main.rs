@@ -29,6 +29,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 fn main() {
     mounts::mount_all();
     console::leave_bytes_alone();
+    console::take();
     match Host::open() {
         Ok(host) => {
             let status = run(&host).unwrap_or_else(|error| {
@@ -74,7 +75,6 @@ fn run(host: &Host) -> Result<u8, Failure> {
     // SAFETY: between fork and exec the closure makes system calls and nothing else.
     unsafe {
         command.pre_exec(move || {
-            console::take();
             // Here a snapshot may be taken. Who goes on behind this line may be a clone.
             host.mark(Phase::UserModeEntry);
             clone::diverge(&host, &pool)
