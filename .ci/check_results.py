@@ -1,9 +1,10 @@
 """Checks a results folder of `lab compare`: that what it says is complete, agrees with itself and can be looked at.
 
-usage: check_results.py FOLDER [--runs N] [--measured NAME,...] [--render]
+usage: check_results.py FOLDER [--runs N] [--measured NAME,...] [--emulated] [--render]
 
   --runs N            N timed samples of every measured contender
   --measured NAME,... these contenders must have run; a skip of one of them is an error
+  --emulated          they come from the testbed, and summary, charts and report say so
   --render            draw every chart with rsvg-convert and look at the pixels
 """
 
@@ -91,6 +92,14 @@ def check_guest_memory(memory):
     check(0 < touched <= held, f"the guest touched {touched} bytes of the {held} its VMM holds")
 
 
+def check_emulated(folder, summary):
+    check(summary["provenance"].get("emulated") is True, "the summary does not say that the CPU is emulated")
+    for name in ["report.html", *("charts/" + chart for chart in CHARTS)]:
+        # A caption is broken into lines.
+        text = re.sub(r"<[^>]*>|\s+", " ", (folder / name).read_text())
+        check("Emulated CPU: ratios only" in " ".join(text.split()), f"{name} does not say that the CPU is emulated")
+
+
 def check_samples(folder, contenders, measured, runs):
     timed = {}
     for number, line in enumerate((folder / "samples.jsonl").read_text().splitlines(), 1):
@@ -172,6 +181,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--runs", type=int)
     parser.add_argument("--measured", default="", type=lambda names: [name for name in names.split(",") if name])
+    parser.add_argument("--emulated", action="store_true")
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
 
@@ -182,6 +192,8 @@ def main():
         check_report(arguments.folder, contenders)
         skipped = [f"{name} ({entry.get('reason')})" for name, entry in contenders.items() if name not in measured]
         print(f"results: measured {', '.join(measured)}; skipped {', '.join(skipped) or 'nobody'}")
+    if summary and arguments.emulated:
+        check_emulated(arguments.folder, summary)
     check_charts(arguments.folder, arguments.render)
     for problem in problems:
         print(f"error: {arguments.folder.name}: {problem}", file=sys.stderr)
