@@ -27,6 +27,7 @@ pub mod pvh;
 pub mod random;
 pub mod registers;
 pub mod restore;
+pub mod sandbox;
 pub mod serial;
 pub mod snapshot;
 pub mod steps;

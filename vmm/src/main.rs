@@ -66,6 +66,9 @@ struct Restore {
     /// Say how many page faults the guest's run took
     #[arg(long)]
     count_faults: bool,
+    /// Run without the filter on the VMM's own system calls: for a debugger, or a tool that needs other calls inside it
+    #[arg(long)]
+    no_seccomp: bool,
     /// The snapshot
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -123,6 +126,9 @@ struct Run {
     /// Names for the trace from this file, where the kernel's own has none: an unstripped ELF file or a System.map
     #[arg(long, value_name = "FILE", requires = "trace")]
     symbols: Option<PathBuf>,
+    /// Run without the filter on the VMM's own system calls: for a debugger, or a tool that needs other calls inside it
+    #[arg(long)]
+    no_seccomp: bool,
     /// Program to run: a path in the guest's file system, or a name looked up there
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -176,6 +182,7 @@ fn main() -> ExitCode {
             marks,
             prefault: restore.prefault,
             count_faults: restore.count_faults,
+            seccomp: !restore.no_seccomp,
         })
         .map_err(Failure::Vm),
         Command::Empty(_) => empty::run(marks).map_err(Failure::Vm).map(|()| {
@@ -250,6 +257,7 @@ impl Run {
             count_instructions: self.count_instructions,
             trace: self.trace,
             symbols: self.symbols,
+            seccomp: !self.no_seccomp,
         })
     }
 }

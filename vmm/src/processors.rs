@@ -16,6 +16,7 @@ use vmm_sys_util::ioctl_iow_nr;
 
 use crate::input::{self, Waker};
 use crate::machine::Machine;
+use crate::sandbox::{self, Sandbox};
 use crate::vcpu::{self, End};
 use crate::watch::Watch;
 
@@ -33,6 +34,9 @@ pub enum Error {
     /// A vCPU's run ended badly.
     #[error(transparent)]
     Vcpu(#[from] vcpu::Error),
+    /// The sandbox did not close.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// The host refused.
     #[error("cannot {what}: {source}")]
     Host {
@@ -62,7 +66,8 @@ impl Processor {
 }
 
 /// Runs one vCPU on this thread until the guest ends: all the lab kernel needs.
-pub fn run_one(processor: &mut Processor, machine: &Machine) -> Result<End, Error> {
+pub fn run_one(processor: &mut Processor, machine: &Machine, sandbox: Sandbox) -> Result<End, Error> {
+    sandbox.enter_as_vcpu()?;
     loop {
         // Nobody else can have ended the machine; a signal that was not for us is no reason to stop.
         if let Some(end) = processor.run(machine)? {
@@ -72,7 +77,7 @@ pub fn run_one(processor: &mut Processor, machine: &Machine) -> Result<End, Erro
 }
 
 /// Runs every vCPU and the input thread until one vCPU says that the guest has ended. The first runs on this thread.
-pub fn run_all(processors: &mut [Processor], machine: &Machine, waker: &Waker) -> Result<End, Error> {
+pub fn run_all(processors: &mut [Processor], machine: &Machine, waker: &Waker, sandbox: Sandbox) -> Result<End, Error> {
     let call = Call::prepare()?;
     let result = OnceLock::new();
     let running = Mutex::new(Vec::new());
@@ -87,6 +92,7 @@ pub fn run_all(processors: &mut [Processor], machine: &Machine, waker: &Waker) -
     let live = |processor: &mut Processor| {
         let ended = call.answer_in(&processor.vcpu).and_then(|()| {
             lock(&running).push(this_thread());
+            sandbox.enter_as_vcpu()?;
             while !machine.ending() {
                 if let Some(end) = processor.run(machine)? {
                     return Ok(Some(end));
@@ -101,6 +107,9 @@ pub fn run_all(processors: &mut [Processor], machine: &Machine, waker: &Waker) -
         let mut processors = processors.iter_mut();
         let first = processors.next();
         let mut started = start(scope, "input".into(), || {
+            if let Err(error) = sandbox.enter_as_input() {
+                return stop(Err(error.into()));
+            }
             // Without input the guest still runs; what waits for it will show.
             input::serve(machine, waker).unwrap_or_else(|error| eprintln!("vmm: cannot wait for input: {error}"));
         });

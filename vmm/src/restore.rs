@@ -12,6 +12,7 @@ use crate::interrupts::{self, Line};
 use crate::machine::{Kind, Machine};
 use crate::ports::Ports;
 use crate::processors::Processor;
+use crate::sandbox::Sandbox;
 use crate::serial::Serial;
 use crate::vcpu::End;
 use crate::vm::{self, Error};
@@ -29,6 +30,8 @@ pub struct Options {
     pub prefault: bool,
     /// Say on standard error how many page faults the guest's run took.
     pub count_faults: bool,
+    /// Filter the system calls of every thread meanwhile.
+    pub seccomp: bool,
 }
 
 /// Builds the machine, runs the guest to its end and says how it ended.
@@ -98,12 +101,13 @@ pub fn run(options: &Options) -> Result<End, Error> {
     let mut ports = Ports::new(memory.clone(), serial, marks);
     ports.restored(state.generation.saturating_add(1), state.spoke);
     let machine = Machine::new(memory, ports, Bus::default());
+    let sandbox = Sandbox::prepare(options.seccomp, state.kind == Kind::Pc, options.count_faults)?;
     marks.mark(Phase::VcpuReady);
 
     let faults_before = options.count_faults.then(memory::faults_so_far);
     let end = match (&waker, state.kind) {
-        (Some(waker), Kind::Pc) => processors::run_all(&mut processors, &machine, waker)?,
-        _ => processors::run_one(&mut processors[0], &machine)?,
+        (Some(waker), Kind::Pc) => processors::run_all(&mut processors, &machine, waker, sandbox)?,
+        _ => processors::run_one(&mut processors[0], &machine, sandbox)?,
     };
     marks.mark(Phase::Exit);
     if let Some(before) = faults_before {

@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::machine::{Kind, Machine};
 use crate::ports::Ports;
 use crate::processors::Processor;
+use crate::sandbox::{self, Sandbox};
 use crate::serial::Serial;
 use crate::steps::Steps;
 use crate::vcpu::{self, End};
@@ -56,6 +57,8 @@ pub struct Config {
     pub trace: Option<PathBuf>,
     /// Names for the kernel's addresses in the ledger, where its own file has none.
     pub symbols: Option<PathBuf>,
+    /// Filter the system calls of every thread while the guest runs.
+    pub seccomp: bool,
 }
 
 impl Default for Config {
@@ -79,6 +82,7 @@ impl Default for Config {
             count_instructions: false,
             trace: None,
             symbols: None,
+            seccomp: true,
         }
     }
 }
@@ -154,6 +158,9 @@ pub enum Error {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// The run.
     #[error(transparent)]
     Run(#[from] processors::Error),
@@ -259,11 +266,17 @@ pub fn run(config: &Config) -> Result<End, Error> {
         })?);
     }
     let ledger = open_ledger(config, &vm, &mut processors)?;
+    let watched = config.trace.is_some() || config.count_instructions;
+    let sandbox = match config.snapshot {
+        // Writing a machine down takes files, and most of what KVM can be asked: that is done outside.
+        Some(_) => Sandbox::default(),
+        None => Sandbox::prepare(config.seccomp, config.machine == Kind::Pc, watched)?,
+    };
     marks.mark(Phase::VcpuReady);
 
     let end = match &waker {
-        None => processors::run_one(&mut processors[0], &machine),
-        Some(waker) => processors::run_all(&mut processors, &machine, waker),
+        None => processors::run_one(&mut processors[0], &machine, sandbox),
+        Some(waker) => processors::run_all(&mut processors, &machine, waker, sandbox),
     };
     let end = match (end, &config.snapshot) {
         (Ok(End::Stopped(moment)), Some(wish)) => {
