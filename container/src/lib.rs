@@ -14,7 +14,7 @@
 //! | exec | [`program`], [`stone`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
 //! | keep images to run | [`image`] |
-//! | tell all of that, and show it by taking it away | [`explain`], [`peel`] |
+//! | tell all of that, show it by taking it away, compare | [`explain`], [`peel`], [`shared`] |
 
 pub mod build;
 pub mod capabilities;
@@ -40,6 +40,7 @@ pub mod program;
 pub mod rootfs;
 pub mod run;
 pub mod seccomp;
+pub mod shared;
 pub mod signals;
 pub mod stone;
 pub mod streams;

@@ -13,6 +13,7 @@ mod options;
 mod peel;
 mod ps;
 mod run;
+mod shared;
 mod stats;
 mod table;
 mod volume;
@@ -53,6 +54,7 @@ const FAMILIES: &[Family] = &[
     volume::VOLUME,
     image::IMAGE,
     peel::PEEL,
+    shared::SHARED,
 ];
 
 /// Reads the command line and does what it says; the exit status. The error is for the user: help he asked for, or what
