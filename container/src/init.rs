@@ -21,7 +21,7 @@ use crate::errno::why;
 use crate::namespaces::Namespace;
 use crate::privileges::Rights;
 use crate::run::status_of;
-use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals, workdir};
+use crate::{capabilities, devices, mounts, network, privileges, program, rootfs, signals, users, workdir};
 
 /// The container's name unless it is given one: a new UTS namespace starts with a copy of the host's, and a program that
 /// prints the host's name looks as if it had none of its own.
@@ -107,6 +107,10 @@ impl Init<'_> {
     fn before_ids(&self) -> Result<(), Error> {
         let namespaces = self.config.namespaces;
         self.cgroup.join()?;
+        if namespaces.has(Namespace::User) && self.cgroup.is_made() {
+            // Part of the limits: without any, a container may take what there is.
+            users::bound_shared_counts()?;
+        }
         if namespaces.has(Namespace::Cgroup) && self.cgroup.is_made() {
             // A cgroup namespace shows as root the cgroup its maker is in, so it is made after moving in.
             unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|errno| Error::CgroupNamespace { errno })?;
@@ -198,6 +202,9 @@ pub enum Error {
     /// Limits.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// What is counted for each user.
+    #[error(transparent)]
+    Users(#[from] users::Error),
     /// The network.
     #[error(transparent)]
     Network(#[from] network::loopback::Error),

@@ -175,6 +175,31 @@ impl UserMap {
     }
 }
 
+/// What the kernel counts for each user, in every user namespace from the innermost out: what a container uses is taken from
+/// its creator's share on the host too. The defaults there are 128 inotify instances, and watches of 1 KiB each for a
+/// hundredth of the memory; one container that takes them all leaves none to root (namespaces(7), `/proc/sys/user`).
+const SHARED_COUNTS: [(&str, &str); 2] = [
+    ("/proc/sys/user/max_inotify_instances", "32"),
+    ("/proc/sys/user/max_inotify_watches", "16384"),
+];
+
+/// Bounds what this process's user namespace may take of them. Whoever runs it has every capability there still.
+pub fn bound_shared_counts() -> Result<(), Error> {
+    for (path, bound) in SHARED_COUNTS {
+        match fs::write(path, bound) {
+            // A kernel without inotify has nothing to bound.
+            Err(error) if of(&error) != Errno::ENOENT => {
+                return Err(Error::Bound {
+                    path,
+                    errno: of(&error),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Why the users could not be mapped.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -199,6 +224,17 @@ pub enum Error {
         helper: &'static str,
         /// What it said.
         words: String,
+    },
+    /// A count stayed unbounded.
+    #[error(
+        "cannot bound {path} for the container: {}. /proc/sys may be read-only here: run outside of other containers, or leave out the limits",
+        why(errno)
+    )]
+    Bound {
+        /// The setting.
+        path: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
     },
     /// The kernel refused the map.
     #[error(
