@@ -1,7 +1,7 @@
 //! The program: found in the container's files, started as a child of the container's first process.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::{fs, io::Write};
@@ -235,6 +235,23 @@ fn execute(executable: &Executable, arguments: &[*const libc::c_char], environme
         Executable::Memory(_) => WORKLOAD.into(),
     };
     Error::Exec { path, errno }
+}
+
+/// Closes every descriptor from `first` on but `kept`, which closes at exec.
+pub(crate) fn close_all_from(first: u32, kept: BorrowedFd<'_>) -> Result<(), Errno> {
+    let close = |from: u32, to: u32, flags: u32| match from > to {
+        true => Ok(()),
+        false => {
+            // SAFETY: takes numbers only. The caller is about to execute, and uses no other descriptor any more.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, from, to, flags) };
+            Errno::result(closed).map(drop)
+        }
+    };
+    // Descriptors are never negative.
+    let kept = kept.as_raw_fd() as u32;
+    close(kept.max(first), kept, libc::CLOSE_RANGE_CLOEXEC)?;
+    close(first, kept.saturating_sub(1), 0)?;
+    close(first.max(kept + 1), u32::MAX, 0)
 }
 
 /// Lets no descriptor from `first` on reach the program: the harness's, the launcher's, the caller's.

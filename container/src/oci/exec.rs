@@ -17,7 +17,7 @@ use oci_spec::runtime::Process;
 use thiserror::Error;
 
 use super::create::{self, reap};
-use super::init::become_root_inside;
+use super::init::{become_root_inside, join_session_keyring};
 use super::join::{self, Way};
 use super::line::{self, End, Word};
 use super::process::{self, Setup};
@@ -124,7 +124,7 @@ pub(super) fn exec_with(root: &StateRoot, mut request: Request, console: Option<
         Side::Container => {
             drop(ours);
             let user = kinds & Namespace::User.clone_flag() as libc::c_int != 0;
-            become_program(setup, &theirs, user)
+            become_program(setup, &theirs, user, &request.id)
         }
         Side::Launcher { pid, pidfd } => {
             drop(theirs);
@@ -163,7 +163,7 @@ fn look_after(pid: Pid, line: &End, setup: &Setup, request: &Request) -> Result<
 }
 
 /// The new process's part.
-fn become_program(mut setup: Setup, launcher: &End, in_user_namespace: bool) -> ! {
+fn become_program(mut setup: Setup, launcher: &End, in_user_namespace: bool, id: &str) -> ! {
     let attempt = || -> Result<std::convert::Infallible, process::Error> {
         let gone = |step| process::Error::Step {
             step,
@@ -172,6 +172,8 @@ fn become_program(mut setup: Setup, launcher: &End, in_user_namespace: bool) -> 
         let Some(Word::Go(_)) = launcher.hear() else {
             return Err(gone("hear from `exec`"));
         };
+        // The container's, or its caller would lend his keys.
+        join_session_keyring(id);
         if in_user_namespace {
             become_root_inside()?;
             privileges::hide_from_inside()?;
@@ -182,7 +184,7 @@ fn become_program(mut setup: Setup, launcher: &End, in_user_namespace: bool) -> 
             return Err(gone("hear from `exec`"));
         };
         setup.drop_privileges()?;
-        Err(setup.become_program(&executable))
+        Err(setup.become_program(&executable, launcher.as_fd()))
     };
     let Err(error) = { attempt }();
     // Nobody is left to tell if this fails too.

@@ -5,7 +5,7 @@
 //! between. It waits twice on its way: for the launcher, and, created but not started, for `start`.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use nix::errno::Errno;
@@ -197,7 +197,7 @@ impl Init<'_> {
                 state["pid"] = std::process::id().into();
                 hooks::run("startContainer", hooks, &state)?;
             }
-            Err(self.setup.become_program(executable).into())
+            Err(self.setup.become_program(executable, visitor.as_fd()).into())
         })();
         match result {
             Ok(()) => super::FAILED,
@@ -231,7 +231,7 @@ pub(super) fn become_root_inside() -> Result<(), process::Error> {
 
 /// Keyrings are not namespaced: with the launcher's session keyring the container would have the keys of whoever
 /// started it. One that cannot be made (a kernel without keys, a full quota) was not had either.
-fn join_session_keyring(id: &str) {
+pub(super) fn join_session_keyring(id: &str) {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1; // linux/keyctl.h
     if let Ok(name) = std::ffi::CString::new(format!("_ses.{id}")) {
         // SAFETY: the name is NUL-terminated, and the kernel copies it.

@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use thiserror::Error;
 use super::terminal::{self, Terminal};
 use crate::capabilities::{self, Sets};
 use crate::errno::{of, why};
+use crate::mounts::target::{self, Missing, Root};
 use crate::program::{DEFAULT_PATH, Executable, Program};
 use crate::seccomp::{self, profile};
 use crate::users::User;
@@ -237,7 +238,7 @@ impl Setup {
         }
     }
 
-    /// Enters the working directory, which is made where it is missing. A descriptor that leaked in from outside could
+    /// Enters the working directory, which is made where it is missing: inside, whatever links lead to it. A descriptor that leaked in from outside could
     /// name a directory of the host by `/proc/self/fd/N` (CVE-2024-21626): the kernel then calls the place unreachable
     /// from this process's root.
     fn enter_cwd(&self) -> Result<(), Error> {
@@ -247,7 +248,9 @@ impl Setup {
         };
         match chdir(&self.cwd) {
             Err(Errno::ENOENT) => {
-                fs::create_dir_all(&self.cwd).map_err(|error| failed(of(&error)))?;
+                let root = Root::new(target::reopen_path(Path::new("/")).map_err(failed)?);
+                let made = root.open_or_make(&self.cwd, Missing::Directory);
+                made.map_err(|error| failed(error.errno))?;
                 chdir(&self.cwd).map_err(failed)?;
             }
             // The program's user may be the one who is allowed in: he tries again.
@@ -325,13 +328,13 @@ impl Setup {
         Ok(())
     }
 
-    /// Executes the program. Returns only when that failed.
-    pub fn become_program(&self, executable: &Executable) -> Error {
-        let Err(error) = self.exec(executable);
+    /// Executes the program. Returns only when that failed. `line` is the one descriptor that is still needed then.
+    pub fn become_program(&self, executable: &Executable, line: BorrowedFd<'_>) -> Error {
+        let Err(error) = self.exec(executable, line);
         error
     }
 
-    fn exec(&self, executable: &Executable) -> Result<std::convert::Infallible, Error> {
+    fn exec(&self, executable: &Executable, line: BorrowedFd<'_>) -> Result<std::convert::Infallible, Error> {
         // After the last change of ids, which would undo it.
         if self.dies_with_caller {
             privileges::die_with_parent()?;
@@ -349,8 +352,9 @@ impl Setup {
             step: "restore the signals",
             errno,
         })?;
-        let first = 3 + self.preserve_fds;
-        program::close_at_exec_from(first).map_err(|errno| Error::Step {
+        // Closed, not only to be closed at execve: the program's own path can lead through one that is open until then, to
+        // a program of the host's (CVE-2024-21626, "3b").
+        program::close_all_from(3 + self.preserve_fds, line).map_err(|errno| Error::Step {
             step: "close the runtime's descriptors",
             errno,
         })?;

@@ -6,13 +6,14 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, makedev, mknodat};
-use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, fchownat, pivot_root, symlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
+use nix::unistd::{Gid, Uid, chdir, chown, chroot, fchdir, pivot_root, symlinkat};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Mount};
 use thiserror::Error;
 
@@ -338,32 +339,27 @@ impl Plan<'_> {
         };
         let number = makedev(device.major() as u64, device.minor() as u64);
         match mknodat(parent.as_fd(), name.as_os_str(), kind, Mode::empty(), number) {
-            // Made by the image. It must be the one that is meant.
-            Err(Errno::EEXIST) => {
-                let there = root.open(path)?;
-                let stat = fstat(&there).map_err(&failed)?;
-                if stat.st_mode & libc::S_IFMT != kind.bits() || (kind != SFlag::S_IFIFO && stat.st_rdev != number) {
-                    return Err(failed(Errno::EEXIST));
-                }
-            }
-            other => other.map_err(&failed)?,
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failed(errno)),
         }
-        // By a call of its own: mknod is subject to the umask.
-        let mode = Mode::from_bits_truncate(device.file_mode().unwrap_or(0o666) & 0o7777);
-        fchmodat(
-            parent.as_fd(),
-            name.as_os_str(),
-            mode,
-            nix::sys::stat::FchmodatFlags::FollowSymlink,
-        )
-        .map_err(&failed)?;
+        // Made by the image, perhaps. It must be the one that is meant, and it itself: a link would be followed from the
+        // host's root, since this process is there still, and a file of the host's would get the device's mode and owner.
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let node = openat(parent.as_fd(), name.as_os_str(), flags, Mode::empty()).map_err(&failed)?;
+        let stat = fstat(&node).map_err(&failed)?;
+        if stat.st_mode & libc::S_IFMT != kind.bits() || (kind != SFlag::S_IFIFO && stat.st_rdev != number) {
+            return Err(failed(Errno::EEXIST));
+        }
+        // Named by the descriptor, so that it is that node whatever its name means by now. By calls of their own: mknod
+        // is subject to the umask.
+        let node_path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&node));
         let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
         if owner != (0, 0) {
             let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-            fchownat(parent.as_fd(), name.as_os_str(), Some(uid), Some(gid), flags).map_err(&failed)?;
+            chown(node_path.as_str(), Some(uid), Some(gid)).map_err(&failed)?;
         }
-        Ok(())
+        let mode = fs::Permissions::from_mode(device.file_mode().unwrap_or(0o666) & 0o7777);
+        fs::set_permissions(&node_path, mode).map_err(|error| failed(of(&error)))
     }
 }
 
