@@ -1,7 +1,7 @@
 //! The program: found in the container's files, started as a child of the container's first process.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::{fs, io::Write};
@@ -55,6 +55,19 @@ impl Executable {
         match self {
             Executable::Path(path) => Ok(Executable::ByStone(path, Stone::lay()?)),
             other => Ok(other),
+        }
+    }
+
+    /// The descriptors that are needed up to execve. -1 is none.
+    fn descriptors(&self, marks: Marks) -> [RawFd; 3] {
+        let marks = marks.descriptor().unwrap_or(-1);
+        match self {
+            Executable::Path(_) => [marks, -1, -1],
+            Executable::ByStone(_, stone) => {
+                let [program, reporter] = stone.descriptors();
+                [marks, program, reporter]
+            }
+            Executable::Memory(program) => [marks, program.as_raw_fd(), -1],
         }
     }
 }
@@ -194,7 +207,7 @@ fn become_program(
         }
     }
     signals::leave_the_callers_session().map_err(|errno| Error::Session { errno })?;
-    close_at_exec_from(3).map_err(|errno| Error::Descriptors { errno })?;
+    close_all_but(3, &executable.descriptors(marks)).map_err(|errno| Error::Descriptors { errno })?;
     marks.mark(Phase::PrivilegesDropped);
     // Before signals are as the program wants them: a reader of marks that went away must not end it by SIGPIPE.
     marks.mark(Phase::Exec);
@@ -237,8 +250,10 @@ fn execute(executable: &Executable, arguments: &[*const libc::c_char], environme
     Error::Exec { path, errno }
 }
 
-/// Closes every descriptor from `first` on but `kept`, which closes at exec.
-pub(crate) fn close_all_from(first: u32, kept: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Closes every descriptor from `first` on but those in `kept`, which close at exec: the harness's, the launcher's, the
+/// caller's. Closed, not only to be closed at exec: the program's own path can lead through one that is open until then,
+/// `/proc/self/fd/7/bin/sh`, to a program of the host's, whose file would then be in reach (CVE-2024-21626, "3b").
+pub(crate) fn close_all_but(first: u32, kept: &[RawFd]) -> Result<(), Errno> {
     let close = |from: u32, to: u32, flags: u32| match from > to {
         true => Ok(()),
         false => {
@@ -247,18 +262,21 @@ pub(crate) fn close_all_from(first: u32, kept: BorrowedFd<'_>) -> Result<(), Err
             Errno::result(closed).map(drop)
         }
     };
-    // Descriptors are never negative.
-    let kept = kept.as_raw_fd() as u32;
-    close(kept.max(first), kept, libc::CLOSE_RANGE_CLOEXEC)?;
-    close(first, kept.saturating_sub(1), 0)?;
-    close(first.max(kept + 1), u32::MAX, 0)
-}
-
-/// Lets no descriptor from `first` on reach the program: the harness's, the launcher's, the caller's.
-pub(crate) fn close_at_exec_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: close_range takes numbers only; closing at exec breaks nothing in this process.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    Errno::result(closed).map(drop)
+    let mut next = first;
+    // Few, so that looking for the lowest again and again is cheaper than to sort.
+    while let Some(kept) = kept
+        .iter()
+        .filter_map(|&fd| u32::try_from(fd).ok())
+        .filter(|&fd| fd >= next)
+        .min()
+    {
+        if kept > next {
+            close(next, kept - 1, 0)?;
+        }
+        close(kept, kept, libc::CLOSE_RANGE_CLOEXEC)?;
+        next = kept + 1;
+    }
+    close(next, u32::MAX, 0)
 }
 
 /// Whether ENOENT means the program itself, and not the interpreter its first line or its ELF header names.
@@ -383,5 +401,35 @@ fn exec_cure(errno: Errno) -> &'static str {
         Errno::ENOEXEC => "It is neither an ELF program for this processor nor a script that starts with #!",
         Errno::ENOTDIR => "A part of the path is not a directory",
         _ => "See execve(2)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_closed_but_what_is_kept() {
+        let open = |fd: i32| {
+            // SAFETY: F_GETFD looks at a descriptor and changes nothing.
+            unsafe { libc::fcntl(fd, libc::F_GETFD) }
+        };
+        // In a process of its own: the tests beside this one need their descriptors.
+        // SAFETY: the child makes system calls only, and ends without running anything of the test's.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: takes numbers only.
+            (100..110).for_each(|fd| unsafe { assert_eq!(libc::dup2(2, fd), fd) });
+            let closed = close_all_but(102, &[-1, 105, 2, 103]).is_ok();
+            let is_open: Vec<i32> = (100..110).filter(|&fd| open(fd) >= 0).collect();
+            let at_exec = [105, 103].into_iter().all(|fd| open(fd) == libc::FD_CLOEXEC);
+            let right = closed && is_open == [100, 101, 103, 105] && at_exec && open(2) == 0;
+            // SAFETY: ends this process at once.
+            unsafe { libc::_exit(i32::from(!right)) };
+        }
+        let mut status = 0;
+        // SAFETY: the kernel writes the status to the integer whose address it is given.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
     }
 }

@@ -13,7 +13,7 @@
 
 use std::fs;
 use std::io::{Read, Write, pipe};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
@@ -83,8 +83,10 @@ pub struct Stone {
 /// Whether a container in which `outside`, an id of the host's, is somebody needs the stone. `None`: nobody inside is
 /// anybody outside.
 pub fn is_needed(outside: Option<u32>) -> bool {
-    // A file whose owner cannot be told is taken to be in danger.
-    outside.is_some_and(|uid| fs::metadata("/proc/self/exe").map_or(true, |launcher| launcher.uid() == uid))
+    // Root may have been given capabilities over files of any owner's. A file whose owner cannot be told is taken to be in
+    // danger.
+    let owns = |uid| fs::metadata("/proc/self/exe").map_or(true, |launcher| launcher.uid() == uid);
+    outside.is_some_and(|uid| uid == 0 || owns(uid))
 }
 
 impl Stone {
@@ -100,6 +102,11 @@ impl Stone {
             reports,
             reporter,
         })
+    }
+
+    /// Those of its descriptors that the process needs that will step on it.
+    pub fn descriptors(&self) -> [RawFd; 2] {
+        [self.program.as_raw_fd(), self.reporter.as_raw_fd()]
     }
 
     /// Becomes the stone, which executes the program whose path is the first of `words`, with the others as its argv.

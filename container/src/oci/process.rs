@@ -352,9 +352,7 @@ impl Setup {
             step: "restore the signals",
             errno,
         })?;
-        // Closed, not only to be closed at execve: the program's own path can lead through one that is open until then, to
-        // a program of the host's (CVE-2024-21626, "3b").
-        program::close_all_from(3 + self.preserve_fds, line).map_err(|errno| Error::Step {
+        program::close_all_but(3 + self.preserve_fds, &[line.as_raw_fd()]).map_err(|errno| Error::Step {
             step: "close the runtime's descriptors",
             errno,
         })?;
