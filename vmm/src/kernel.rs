@@ -67,6 +67,11 @@ pub enum Error {
         /// What the loader says.
         source: loader::Error,
     },
+    /// Nothing of the file belongs into memory.
+    #[error(
+        "{0} is an ELF file of which nothing belongs into memory (it has no loadable segment), so there is no kernel in it to boot"
+    )]
+    Empty(PathBuf),
     /// No PVH entry.
     #[error(
         "{0} has no PVH entry point: a kernel says it in an ELF note (Linux: CONFIG_PVH=y, and a vmlinux, not a bzImage). Leave out --pvh to enter it by the Linux boot protocol"
@@ -103,7 +108,8 @@ pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel, pvh: bool) -> Result<Load
     }
 }
 
-fn load_image<F: Read + ReadVolatile + Seek>(
+/// Copies the kernel in `image` to where it wants to lie; `path` is what messages call it.
+pub fn load_image<F: Read + ReadVolatile + Seek>(
     memory: &GuestMemoryMmap,
     image: &mut F,
     path: &Path,
@@ -133,6 +139,9 @@ fn load_image<F: Read + ReadVolatile + Seek>(
             setup_header,
             pvh_boot_cap,
         }) => {
+            if kernel_end == 0 {
+                return Err(Error::Empty(path.into()));
+            }
             let entry = match (pvh, pvh_boot_cap, setup_header) {
                 (true, PvhBootCapability::PvhEntryPresent(address), _) => Entry::Pvh(address.0),
                 (true, _, _) => return Err(Error::NoPvh(path.into())),

@@ -16,6 +16,7 @@ pub mod interrupts;
 pub mod kernel;
 pub mod layout;
 pub mod ledger;
+pub mod listing;
 pub mod machine;
 pub mod memory;
 pub mod mptable;

@@ -123,8 +123,12 @@ struct Run {
     /// Keep a ledger of every exit in this file, as JSON lines, and print a summary
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Names for the trace from this file, where the kernel's own has none: an unstripped ELF file or a System.map
-    #[arg(long, value_name = "FILE", requires = "trace")]
+    /// Print the guest's first N instructions
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    single_step: u64,
+    /// Names for trace and instructions from this file, where the kernel's own has none: an unstripped ELF file or a
+    /// System.map
+    #[arg(long, value_name = "FILE")]
     symbols: Option<PathBuf>,
     /// Run without the filter on the VMM's own system calls: for a debugger, or a tool that needs other calls inside it
     #[arg(long)]
@@ -256,6 +260,7 @@ impl Run {
             snapshot,
             count_instructions: self.count_instructions,
             trace: self.trace,
+            single_step: self.single_step,
             symbols: self.symbols,
             seccomp: !self.no_seccomp,
         })

@@ -29,22 +29,12 @@ pub struct Steps {
 impl Steps {
     /// Switches single-stepping on.
     pub fn start(vcpu: &VcpuFd, kernel_image: Range<u64>) -> Result<Steps, kvm_ioctls::Error> {
-        let steps = Steps {
+        arm(vcpu)?;
+        Ok(Steps {
             kernel_image,
             kernel: 0,
             user: 0,
             kernel_until_output: None,
-        };
-        steps.arm(vcpu)?;
-        Ok(steps)
-    }
-
-    /// Makes the next instruction stop. Needed before each: where KVM itself carries an instruction out (`mov cr`, a page
-    /// fault's device access), it writes the flags back without the trap flag it had set.
-    pub fn arm(&self, vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
-        vcpu.set_guest_debug(&kvm_guest_debug {
-            control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
-            ..Default::default()
         })
     }
 
@@ -61,6 +51,20 @@ impl Steps {
     pub fn output(&mut self) {
         self.kernel_until_output.get_or_insert(self.kernel);
     }
+}
+
+/// Makes the next instruction stop. Needed before each: where KVM itself carries an instruction out (`mov cr`, a page
+/// fault's device access), it writes the flags back without the trap flag it had set.
+pub fn arm(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    vcpu.set_guest_debug(&kvm_guest_debug {
+        control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+        ..Default::default()
+    })
+}
+
+/// Lets the guest run freely again.
+pub fn disarm(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    vcpu.set_guest_debug(&kvm_guest_debug::default())
 }
 
 impl std::fmt::Display for Steps {

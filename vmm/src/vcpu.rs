@@ -78,7 +78,7 @@ pub fn run(vcpu: &mut VcpuFd, machine: &Machine, watch: &mut Watch) -> Result<Op
             Ok(VcpuExit::IoIn(port, data)) => machine.ports().read(port, data),
             Ok(VcpuExit::MmioRead(address, data)) => machine.bus.read(address, data),
             Ok(VcpuExit::MmioWrite(address, data)) => machine.bus.write(address, data),
-            Ok(VcpuExit::Debug(stop)) => watch.stepped(stop.pc),
+            Ok(VcpuExit::Debug(stop)) => watch.stepped(vcpu, stop.pc).map_err(Error::Run)?,
             Ok(VcpuExit::Hlt) => sleep_until_killed(),
             Ok(VcpuExit::Shutdown) => return Err(triple_fault(vcpu)),
             Ok(VcpuExit::InternalError) => return Err(not_emulated(vcpu)),

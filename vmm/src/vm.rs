@@ -15,6 +15,8 @@ use crate::input::Waker;
 use crate::interrupts::Line;
 use crate::kernel::{Entry, Kernel};
 use crate::ledger::Ledger;
+use crate::ledger::symbols::Symbols;
+use crate::listing::Listing;
 use crate::machine::{Kind, Machine};
 use crate::ports::Ports;
 use crate::processors::Processor;
@@ -55,7 +57,9 @@ pub struct Config {
     pub count_instructions: bool,
     /// Where the ledger of exits is kept, if anywhere.
     pub trace: Option<PathBuf>,
-    /// Names for the kernel's addresses in the ledger, where its own file has none.
+    /// How many of the guest's first instructions are printed.
+    pub single_step: u64,
+    /// Names for the kernel's addresses in both, where its own file has none.
     pub symbols: Option<PathBuf>,
     /// Filter the system calls of every thread while the guest runs.
     pub seccomp: bool,
@@ -81,6 +85,7 @@ impl Default for Config {
             snapshot: None,
             count_instructions: false,
             trace: None,
+            single_step: 0,
             symbols: None,
             seccomp: true,
         }
@@ -178,7 +183,7 @@ impl Error {
         match self {
             Error::NoKvm => status::NO_KVM,
             Error::NotPermitted => status::KVM_NOT_PERMITTED,
-            Error::Kernel(kernel::Error::NotAKernel { .. }) => status::NOT_A_KERNEL,
+            Error::Kernel(kernel::Error::NotAKernel { .. } | kernel::Error::Empty(_)) => status::NOT_A_KERNEL,
             Error::Kernel(kernel::Error::TooBig { .. }) | Error::Initrd(initrd::Error::TooBig { .. }) => {
                 status::MEMORY_TOO_SMALL
             }
@@ -265,8 +270,11 @@ pub fn run(config: &Config) -> Result<End, Error> {
             cure: "",
         })?);
     }
+    if config.single_step > 0 {
+        first.watch.listing = begin_listing(config, &first.vcpu, &machine)?;
+    }
     let ledger = open_ledger(config, &vm, &mut processors)?;
-    let watched = config.trace.is_some() || config.count_instructions;
+    let watched = config.trace.is_some() || config.count_instructions || config.single_step > 0;
     let sandbox = match config.snapshot {
         // Writing a machine down takes files, and most of what KVM can be asked: that is done outside.
         Some(_) => Sandbox::default(),
@@ -325,6 +333,19 @@ fn open_ledger(config: &Config, vm: &VmFd, processors: &mut [Processor]) -> Resu
         watch.account = Some(ledger.account(vcpu));
     }
     Ok(Some(ledger))
+}
+
+/// A listing that has printed the guest's first instruction; None if that was all.
+fn begin_listing(config: &Config, vcpu: &VcpuFd, machine: &Machine) -> Result<Option<Listing>, Error> {
+    let symbols = Symbols::of(&config.kernel, config.symbols.as_deref()).map_err(ledger::Error::from)?;
+    let mut listing = Listing::new(machine.memory.clone(), symbols, config.single_step);
+    let first = vcpu.get_regs().and_then(|registers| listing.next(vcpu, registers.rip));
+    first.map_err(|source| Error::Kvm {
+        what: "show the vCPU's first instruction",
+        source,
+        cure: "",
+    })?;
+    Ok(Some(listing).filter(Listing::open))
 }
 
 /// Creates a virtual machine without anything in it.

@@ -5,14 +5,17 @@
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::ledger::Account;
+use crate::listing::Listing;
 use crate::machine::Machine;
-use crate::steps::Steps;
+use crate::steps::{self, Steps};
 
 /// The watchers of one vCPU.
 #[derive(Default)]
 pub struct Watch {
-    /// Follows every instruction.
+    /// Counts instructions.
     pub steps: Option<Steps>,
+    /// Prints the first instructions.
+    pub listing: Option<Listing>,
     /// Keeps account of every exit.
     pub account: Option<Account>,
 }
@@ -21,8 +24,8 @@ impl Watch {
     /// The vCPU is about to enter the guest.
     #[inline]
     pub fn entering(&mut self, vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
-        if let Some(steps) = &self.steps {
-            steps.arm(vcpu)?;
+        if self.steps.is_some() || self.listing.is_some() {
+            steps::arm(vcpu)?;
         }
         if let Some(account) = &mut self.account {
             account.entering(vcpu);
@@ -44,10 +47,18 @@ impl Watch {
     }
 
     /// The guest executed one instruction; the next is at `rip`.
-    pub fn stepped(&mut self, rip: u64) {
+    pub fn stepped(&mut self, vcpu: &VcpuFd, rip: u64) -> Result<(), kvm_ioctls::Error> {
         if let Some(steps) = &mut self.steps {
             steps.count(rip);
         }
+        if let Some(listing) = &mut self.listing {
+            listing.next(vcpu, rip)?;
+            if !listing.open() {
+                self.listing = None;
+                steps::disarm(vcpu)?;
+            }
+        }
+        Ok(())
     }
 
     /// The guest has printed something.

@@ -36,6 +36,8 @@ pub const REQUESTS: &[(u32, u8)] = &[
     // Single-stepping, and finding the instruction.
     (KVM_SET_GUEST_DEBUG, WATCHED),
     (KVM_TRANSLATE, WATCHED),
+    // A network driver says which of its host's offloads it can live with.
+    (TUNSETOFFLOAD, DEVICES),
 ];
 
 /// The policy. Sorted by number, as the search tree wants it.
@@ -129,3 +131,5 @@ const KVM_GET_REGS: u32 = 0x8090_ae81;
 const KVM_GET_SREGS: u32 = 0x8138_ae83;
 const KVM_TRANSLATE: u32 = 0xc018_ae85;
 const KVM_SET_GUEST_DEBUG: u32 = 0x4048_ae9b;
+// linux/if_tun.h.
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
