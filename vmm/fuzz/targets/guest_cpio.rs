@@ -1,0 +1,8 @@
+//! See `bodies::guest_cpio`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code)]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::guest_cpio(data));
