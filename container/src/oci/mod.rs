@@ -34,19 +34,25 @@
 pub mod copy_up;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
+pub mod features;
 pub mod foreground;
 pub mod hooks;
 pub mod init;
 pub mod join;
 pub mod kill;
 pub mod line;
+pub mod pause;
 pub mod process;
 pub mod rootfs;
+pub mod shield;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod template;
 pub mod terminal;
+pub mod update;
 
 pub use create::{Request, create};
 pub use delete::delete;
@@ -86,6 +92,15 @@ pub enum Error {
     /// `delete`.
     #[error(transparent)]
     Delete(#[from] delete::Error),
+    /// `pause` and `resume`.
+    #[error(transparent)]
+    Pause(#[from] pause::Error),
+    /// `update`.
+    #[error(transparent)]
+    Update(#[from] update::Error),
+    /// `events`.
+    #[error(transparent)]
+    Events(#[from] events::Error),
     /// The state.
     #[error(transparent)]
     State(#[from] state::Error),

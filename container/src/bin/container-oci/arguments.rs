@@ -26,8 +26,8 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
     /// What engines give runc (`true`, `false`, `auto`); rights are found out by trying
-    #[arg(long, global = true, value_name = "MODE", num_args = 0..=1, hide = true)]
-    pub rootless: Option<Option<String>>,
+    #[arg(long, value_name = "MODE", hide = true)]
+    pub rootless: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -60,6 +60,126 @@ pub enum Command {
     Kill(KillArguments),
     /// Remove a container
     Delete(DeleteArguments),
+    /// List containers
+    List(ListArguments),
+    /// List a container's processes
+    Ps(PsArguments),
+    /// Stop every process of a container where it is
+    Pause(Id),
+    /// Have the processes of a paused container go on
+    Resume(Id),
+    /// Change a container's limits
+    Update(Box<UpdateArguments>),
+    /// Report what a container uses, as JSON lines
+    Events(EventsArguments),
+    /// Write a config.json to start from
+    Spec(SpecArguments),
+    /// Print what this runtime can do, as JSON
+    Features,
+}
+
+/// How lists are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The arguments of `list`.
+#[derive(Args)]
+pub struct ListArguments {
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub format: ListFormat,
+    /// Names only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// The arguments of `ps`.
+#[derive(Args)]
+pub struct PsArguments {
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub format: ListFormat,
+    /// The container's name
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Options for ps(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS-OPTION")]
+    pub options: Vec<String>,
+}
+
+/// The arguments of `update`: runc's.
+#[derive(Args)]
+pub struct UpdateArguments {
+    /// File with `resources` as in config.json, or - for standard input; then nothing else counts
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Memory in bytes
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory: Option<i64>,
+    /// Memory below which the kernel takes elsewhere first
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap together, in bytes
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<i64>,
+    /// Period in which the processor quota counts, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_period: Option<u64>,
+    /// Processor time in a period, in microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Processor time that may be saved up, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_burst: Option<u64>,
+    /// Share of the processors against other cgroups
+    #[arg(long, visible_alias = "cpu-share", value_name = "N")]
+    pub cpu_shares: Option<u64>,
+    /// Processors to run on, as in 0-3,7
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Share of the disks, 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub blkio_weight: Option<u16>,
+    /// Processes and threads
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// The container's name
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// The arguments of `events`.
+#[derive(Args)]
+pub struct EventsArguments {
+    /// One report, and no more
+    #[arg(long)]
+    pub stats: bool,
+    /// Time between two reports
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub interval: humantime::Duration,
+    /// The container's name
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// The arguments of `spec`.
+#[derive(Args)]
+pub struct SpecArguments {
+    /// Directory to write config.json to
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// For an ordinary user
+    #[arg(long)]
+    pub rootless: bool,
 }
 
 /// A container.

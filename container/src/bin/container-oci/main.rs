@@ -2,15 +2,18 @@
 
 mod arguments;
 mod log;
+mod print;
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use container::oci::{self, StateRoot};
-use oci_spec::runtime::{Capabilities, Capability};
+use oci_spec::runtime::{Capabilities, Capability, LinuxResources};
 
-use arguments::{Cli, Command, ExecArguments, RunArguments};
+use arguments::{Cli, Command, ExecArguments, RunArguments, SpecArguments, UpdateArguments};
 use log::Log;
 
 fn main() -> ExitCode {
@@ -42,6 +45,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             "--systemd-cgroup is not supported: this runtime makes cgroups itself and asks no other process to. Use the engine's cgroupfs driver (podman --cgroup-manager cgroupfs; SystemdCgroup = false in containerd)"
         );
     }
+    if matches!(cli.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        // These bring a process of this program's into a container.
+        oci::shield::raise()?;
+    }
     let root = cli.root.map(StateRoot::new).unwrap_or_default();
     match cli.command {
         Command::Create(arguments) => oci::create(&root, arguments.into_request()).map_err(oci::Error::from)?,
@@ -65,8 +72,73 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             oci::kill(&root, &arguments.id, number, arguments.all).map_err(oci::Error::from)?;
         }
         Command::Delete(arguments) => oci::delete(&root, &arguments.id, arguments.force).map_err(oci::Error::from)?,
+        Command::List(arguments) => print::list(&root, &arguments)?,
+        Command::Ps(arguments) => print::processes(&root, &arguments)?,
+        Command::Pause(container) => oci::pause::pause(&root, &container.id).map_err(oci::Error::from)?,
+        Command::Resume(container) => oci::pause::resume(&root, &container.id).map_err(oci::Error::from)?,
+        Command::Update(arguments) => {
+            let limits = limits(&arguments)?;
+            oci::update::update(&root, &arguments.id, &limits).map_err(oci::Error::from)?;
+        }
+        Command::Events(arguments) if arguments.stats => {
+            println!(
+                "{}",
+                oci::events::stats(&root, &arguments.id).map_err(oci::Error::from)?
+            );
+        }
+        Command::Events(arguments) => {
+            let out = &mut std::io::stdout();
+            oci::events::follow(&root, &arguments.id, *arguments.interval, out).map_err(oci::Error::from)?;
+        }
+        Command::Spec(arguments) => write_spec(&arguments)?,
+        Command::Features => println!("{}", serde_json::to_string_pretty(&oci::features::features())?),
     }
     Ok(0)
+}
+
+fn write_spec(arguments: &SpecArguments) -> anyhow::Result<()> {
+    let own = arguments
+        .rootless
+        .then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+    let path = arguments.bundle.join("config.json");
+    let mut file = File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    writeln!(file, "{}", serde_json::to_string_pretty(&oci::template::config(own))?)?;
+    Ok(())
+}
+
+/// What `update` is to set: a `resources` object, or one made of the arguments.
+fn limits(arguments: &UpdateArguments) -> anyhow::Result<LinuxResources> {
+    if let Some(path) = &arguments.resources {
+        let bytes = match path.as_os_str() == "-" {
+            true => {
+                let mut bytes = Vec::new();
+                std::io::stdin()
+                    .read_to_end(&mut bytes)
+                    .context("cannot read standard input")?;
+                bytes
+            }
+            false => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        return serde_json::from_slice(&bytes).context("cannot understand the resources");
+    }
+    let limits = serde_json::json!({
+        "memory": {
+            "limit": arguments.memory,
+            "reservation": arguments.memory_reservation,
+            "swap": arguments.memory_swap,
+        },
+        "cpu": {
+            "period": arguments.cpu_period,
+            "quota": arguments.cpu_quota,
+            "burst": arguments.cpu_burst,
+            "shares": arguments.cpu_shares,
+            "cpus": arguments.cpuset_cpus,
+            "mems": arguments.cpuset_mems,
+        },
+        "blockIO": { "weight": arguments.blkio_weight },
+        "pids": arguments.pids_limit.map(|limit| serde_json::json!({ "limit": limit })),
+    });
+    Ok(serde_json::from_value(limits)?)
 }
 
 fn exec(root: &StateRoot, arguments: ExecArguments) -> anyhow::Result<u8> {
