@@ -119,28 +119,29 @@ impl Lab {
     pub fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let own = self.directory.path().join("container");
         let mut command = match self.user {
-            Some(uid) => {
-                let mut command = Command::new(own);
-                command.uid(uid).gid(uid).current_dir("/");
-                command
-            }
+            Some(_) => Command::new(own),
             None => Command::new(LAUNCHER),
         };
-        command.args(arguments).stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null()).current_dir("/");
         command
             .env("CONTAINER_STATE", self.state())
             .env("CONTAINER_STORE", &self.store);
-        end_with_the_test(&mut command);
-        if let Some(network) = &self.network {
-            let fd = network.as_raw_fd();
-            // SAFETY: setns(2) is a plain system call, and allowed between fork and exec.
-            unsafe {
-                command.pre_exec(move || match libc::setns(fd, libc::CLONE_NEWNET) {
+        let network = self.network.as_ref().map(AsRawFd::as_raw_fd);
+        let user = self.user;
+        // SAFETY: these are plain system calls, and allowed between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                let enter = |fd| libc::setns(fd, libc::CLONE_NEWNET);
+                let become_user = |uid| libc::setgroups(0, std::ptr::null()) | libc::setgid(uid) | libc::setuid(uid);
+                // In this order: an ordinary user may enter no network namespace.
+                match network.map_or(0, enter) | user.map_or(0, become_user) {
                     0 => Ok(()),
                     _ => Err(std::io::Error::last_os_error()),
-                })
-            };
-        }
+                }
+            })
+        };
+        // Last: a change of ids would undo it.
+        end_with_the_test(&mut command);
         command
     }
 
