@@ -64,7 +64,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         Side::Launcher { pid, pidfd } => (pid, pidfd),
         Side::Container => {
             drop(launcher_end);
-            let mapped_range = users.is_none_or(|users| users.is_range());
+            let mapped_range = users.map_or_else(users::may_change_ids, |users| users.is_range());
             Init {
                 config,
                 cgroup: &cgroup,

@@ -200,6 +200,12 @@ pub fn bound_shared_counts() -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether this process can take on other ids in the user namespace it is in: not where one id alone is mapped, which is
+/// when setgroups(2) had to be given up first.
+pub fn may_change_ids() -> bool {
+    fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow")
+}
+
 /// Why the users could not be mapped.
 #[derive(Debug, Error)]
 pub enum Error {

@@ -115,6 +115,7 @@ pub fn directory<W: Write>(path: &Path, root: &Tree, layer: &mut LayerWriter<'_,
     };
     match copier.place(path)? {
         (_, Some(true)) => Ok(()),
+        (place, None) if place.as_os_str().is_empty() => Ok(()),
         (place, Some(false)) => Err(io::Error::other(format!("/{} in the image is a file", place.display()))),
         (place, None) => copier.parents(&place.join(".").join("x")),
     }

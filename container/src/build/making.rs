@@ -7,6 +7,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use nix::unistd::geteuid;
+
 use super::builder::{At, Builder};
 use super::cache::{Key, Made};
 use super::copy::{self, Destination, Rules};
@@ -242,6 +244,11 @@ impl Builder<'_> {
         let root = self.root(&state.layers).map_err(|error| at.failed(error))?;
         if !user.is_empty() {
             command.owner = Owner::resolve(user, &root, Alone::Account).map_err(|error| at.failed(error))?;
+        }
+        if !geteuid().is_root() && command.owner != Owner::default() {
+            return Err(at.failed(format!(
+                "user {user} of the image cannot run a command here: an ordinary user has one id to give, and it is root's inside. Build as root, or leave USER to the end"
+            )));
         }
         if !command.environment.iter().any(|variable| variable.starts_with("HOME=")) {
             command

@@ -72,9 +72,9 @@ pub fn run(layers: &Layers, command: &Command, output: Option<&File>) -> Result<
     // SAFETY: this process has a single thread, so its copy may do whatever it may.
     match unsafe { fork() }.map_err(Error::Fork)? {
         ForkResult::Child => {
-            let status = launch(layers, command, output, builder).unwrap_or_else(|message| {
+            let status = launch(layers, command, output, builder).unwrap_or_else(|(status, message)| {
                 eprintln!("container: {message}");
-                protocol::status::LAUNCHER_FAILED
+                status
             });
             // SAFETY: ends this process at once; exit handlers are the builder's.
             unsafe { libc::_exit(status.into()) }
@@ -90,19 +90,25 @@ pub fn run(layers: &Layers, command: &Command, output: Option<&File>) -> Result<
     }
 }
 
-fn launch(layers: &Layers, command: &Command, output: Option<&File>, builder: Pid) -> Result<u8, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
+fn launch(layers: &Layers, command: &Command, output: Option<&File>, builder: Pid) -> Result<u8, (u8, String)> {
+    let text = |error: &dyn std::fmt::Display| (protocol::status::LAUNCHER_FAILED, error.to_string());
     let ordinary = !geteuid().is_root();
     if ordinary {
         view::become_root_of_a_user_namespace().map_err(|error| text(&error))?;
     }
     crate::privileges::die_with_parent().map_err(|error| text(&error))?;
     if getppid() != builder {
-        return Err("the builder ended".into());
+        return Err(text(&"the builder ended"));
     }
     let root = view::mount(layers, ordinary).map_err(|error| text(&error))?;
-    streams(output).map_err(|errno| format!("cannot arrange the command's input and output: {}", why(&errno)))?;
-    crate::run(&config(command, root.as_raw_fd())?).map_err(|error| error.to_string())
+    streams(output).map_err(|errno| {
+        text(&format!(
+            "cannot arrange the command's input and output: {}",
+            why(&errno)
+        ))
+    })?;
+    let config = config(command, root.as_raw_fd()).map_err(|error| text(&error))?;
+    crate::run(&config).map_err(|error| (error.status(), error.to_string()))
 }
 
 /// The command reads nothing, and all it says is progress.
