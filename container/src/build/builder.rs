@@ -24,6 +24,8 @@ use super::reason::Notes;
 use super::source::{Fault, Source};
 use super::state::State;
 use super::tree::{Links, Tree};
+use crate::image::digest::Digest;
+use crate::image::layers::LayerBlob;
 use crate::image::{Image, Reference, Store};
 
 /// The name of a Dockerfile unless another is given.
@@ -249,6 +251,25 @@ impl Builder<'_> {
         }
     }
 
+    /// The image of this configuration and these layers, under every name asked for. One that has its name already is
+    /// left alone: writing it once more would only wait for the disk.
+    fn image_of(&self, config: &[u8], layers: &[LayerBlob]) -> Result<Image, Error> {
+        let id = Digest::of(config);
+        let add = |name: Option<&Reference>| -> Result<Image, Error> {
+            let there = name.and_then(|name| self.store.image(&name.to_string()).ok());
+            match there {
+                Some(image) if image.id == id && image.layers() == layers => Ok(image),
+                _ => Ok(self.store.add_image(config, layers, name)?),
+            }
+        };
+        let Some((first, others)) = self.options.names.split_first() else {
+            return add(None);
+        };
+        let image = add(Some(first))?;
+        others.iter().try_for_each(|name| add(Some(name)).map(drop))?;
+        Ok(image)
+    }
+
     fn finish(mut self) -> Result<Built, Error> {
         let Some(state) = self.stages.remove(&self.plan.target) else {
             return Err(Error::Unbuilt);
@@ -261,17 +282,7 @@ impl Builder<'_> {
         let mut config = state.config;
         config.created = created;
         let text = serde_json::to_vec(&config).map_err(Error::Configuration)?;
-        let mut image = None;
-        for name in self
-            .options
-            .names
-            .iter()
-            .map(Some)
-            .chain(self.options.names.is_empty().then_some(None))
-        {
-            image = Some(self.store.add_image(&text, &state.layers, name)?);
-        }
-        let image = image.ok_or(Error::Unbuilt)?;
+        let image = self.image_of(&text, &state.layers)?;
         for name in &self.options.names {
             self.progress
                 .note(&format!("image {} is {}", image.id.short(), name.familiar()));

@@ -1,0 +1,3 @@
+# What .dockerignore leaves out.
+FROM scratch
+COPY . /all
