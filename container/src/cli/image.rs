@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
+use container::image::inspect::{self, Change};
 use container::image::layer::unpack::{self, Limits};
 use container::image::prune::Removed;
 use container::image::transfer::{self, Format};
@@ -144,6 +145,25 @@ enum ImageCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show what an image is made of
+    Inspect {
+        /// The image
+        image: String,
+        /// Show for each layer what made it, which files it has, which of them are hidden, and who shares it
+        #[arg(long)]
+        layers: bool,
+        /// With --layers: files and all, as JSON; without --layers it is JSON in any case
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the instructions that made an image, and their layers
+    History {
+        /// The image
+        image: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Give an image one more name
     Tag {
         /// The image
@@ -220,6 +240,14 @@ impl ImageArguments {
             }
             ImageCommand::Export { images, output, format } => export(&store, &images, output.as_deref(), format),
             ImageCommand::Ls { quiet, json } => list(&store, quiet, json),
+            ImageCommand::Inspect { image, layers, json } => {
+                let image = store.image(&image)?;
+                match layers {
+                    true => inspect_layers(&store, &image, json),
+                    false => inspect_image(&store, &image),
+                }
+            }
+            ImageCommand::History { image, json } => history(&store.image(&image)?, json),
             ImageCommand::Tag { image, name } => Ok(store.tag(&store.image(&image)?, &name)?),
             ImageCommand::Rm { images, force } => images.iter().try_for_each(|name| {
                 let removed = store.remove_image(name, force)?;
@@ -334,6 +362,118 @@ fn list(store: &Store, quiet: bool, json: bool) -> anyhow::Result<()> {
             image.layers().len().to_string(),
             bytes(image.size()),
             created(image),
+        ]
+    }));
+    table(&rows)
+}
+
+fn inspect_image(store: &Store, image: &Image) -> anyhow::Result<()> {
+    let lower: Vec<_> = image
+        .chain_ids()
+        .iter()
+        .map(|chain| store.layer_path(chain).join("diff"))
+        .collect();
+    let names: Vec<_> = store
+        .entries()?
+        .into_iter()
+        .filter(|entry| entry.digest == image.digest)
+        .filter_map(|entry| entry.name.map(|name| name.to_string()))
+        .collect();
+    let used_by: Vec<_> = store
+        .leases()?
+        .into_iter()
+        .filter(|(_, lease)| lease.blobs.contains(&image.digest))
+        .map(|(_, lease)| lease.holder)
+        .collect();
+    say(&serde_json::to_string_pretty(&serde_json::json!({
+        "names": names,
+        "id": image.id,
+        "digest": image.digest,
+        "media_type": image.media_type,
+        "stored_bytes": image.size(),
+        "used_by": used_by,
+        "layers": image.layers().iter().zip(image.chain_ids()).zip(lower).map(|((layer, chain), directory)| serde_json::json!({
+            "digest": layer.digest,
+            "media_type": layer.media_type,
+            "stored_bytes": layer.size,
+            "diff_id": layer.diff_id,
+            "chain_id": chain,
+            "directory": directory,
+        })).collect::<Vec<_>>(),
+        "config": image.config_json,
+    }))?)
+}
+
+/// How many files of a layer are shown to people; JSON has all.
+const SHOWN_FILES: usize = 20;
+
+fn inspect_layers(store: &Store, image: &Image, json: bool) -> anyhow::Result<()> {
+    let report = inspect::layers(store, image)?;
+    if json {
+        return say(&serde_json::to_string_pretty(&report)?);
+    }
+    // As overlay looks them up: the top first.
+    for layer in report.layers.iter().rev() {
+        say(&format!(
+            "layer {} {}  {} of files, {} visible, {} stored",
+            layer.number,
+            layer.digest.short(),
+            bytes(layer.file_bytes),
+            bytes(layer.visible_bytes),
+            bytes(layer.stored_bytes)
+        ))?;
+        if let Some(by) = &layer.by {
+            say(&format!("  made by  {by}"))?;
+        }
+        match layer.shared_with.is_empty() {
+            true => {}
+            false => say(&format!("  shared with  {}", layer.shared_with.join(", ")))?,
+        }
+        // The largest say most about an image.
+        let mut files: Vec<_> = layer.files.iter().collect();
+        files.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
+        for file in files.iter().take(SHOWN_FILES) {
+            let mark = match file.change {
+                Change::Added => '+',
+                Change::Replaced => '~',
+                Change::Removed => '-',
+                Change::Emptied => 'o',
+            };
+            let hidden = file
+                .hidden_by
+                .map_or(String::new(), |by| format!("  (hidden by layer {by})"));
+            say(&format!("  {mark} {:>9}  {}{hidden}", bytes(file.bytes), file.path))?;
+        }
+        if files.len() > SHOWN_FILES {
+            say(&format!(
+                "  ... and {} more (--json has all)",
+                files.len() - SHOWN_FILES
+            ))?;
+        }
+    }
+    say(&format!(
+        "{}: {} in {} layers, {} visible, {} shared with other images",
+        report.name,
+        bytes(report.file_bytes),
+        report.layers.len(),
+        bytes(report.visible_bytes),
+        bytes(report.shared_bytes)
+    ))?;
+    say("+ added   ~ replaces one below   - removes one below   o hides all that was in the directory")
+}
+
+fn history(image: &Image, json: bool) -> anyhow::Result<()> {
+    let steps = inspect::history(image);
+    if json {
+        return say(&serde_json::to_string_pretty(&steps)?);
+    }
+    let mut rows = vec![["LAYER", "STORED", "CREATED", "BY"].map(str::to_owned)];
+    rows.extend(steps.iter().rev().map(|step| {
+        [
+            step.layer.map_or("-".to_owned(), |layer| layer.short()),
+            bytes(step.stored_bytes),
+            step.created.clone().unwrap_or_default(),
+            step.by.clone(),
         ]
     }));
     table(&rows)

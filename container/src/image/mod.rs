@@ -10,11 +10,13 @@
 //! | manifests, configurations, the index | [`images`] |
 //! | layers as directories | [`layers`], [`layer`] |
 //! | in and out as files | [`transfer`], [`layout`], [`docker_archive`] |
+//! | look inside | [`inspect`] |
 //! | what is in use, what can go | [`leases`], [`prune`] |
 
 pub mod digest;
 pub mod docker_archive;
 pub mod images;
+pub mod inspect;
 pub mod layer;
 pub mod layers;
 pub mod layout;
