@@ -12,7 +12,7 @@ use container::engine::{Error, create, settle, start, stop};
 use container::network;
 use container::network::ports::Port;
 
-use super::options;
+use super::{options, shield};
 
 /// The arguments of `container run IMAGE`.
 #[derive(Args)]
@@ -133,6 +133,7 @@ pub struct ImageRunArguments {
 impl ImageRunArguments {
     /// Makes the container and runs its program; the exit status.
     pub fn run(self) -> Result<u8, Error> {
+        shield()?;
         if self.restart != Restart::No && self.rm {
             return Err(Error::Refused("--rm and --restart contradict each other".into()));
         }

@@ -11,7 +11,7 @@ use container::engine::{Container, Error, account, filesystem, runtime, specific
 use container::oci::{self, exec, foreground};
 use container::signals;
 
-use super::{Family, finish, options};
+use super::{Family, finish, options, shield};
 
 /// `container exec`.
 pub const EXEC: Family = Family {
@@ -56,6 +56,7 @@ struct ExecArguments {
 
 impl ExecArguments {
     fn run(self) -> Result<u8, Error> {
+        shield()?;
         let container = Container::find(&Place::configured()?, &self.name)?;
         let init = container.init()?;
         if self.tty && self.interactive && container::terminal::size(std::io::stdin()).is_none() {

@@ -7,7 +7,7 @@ use container::engine::client::{Manner, Outcome, relay};
 use container::engine::place::Place;
 use container::engine::{Container, Error, attach, client, settle, start, stop};
 
-use super::{Family, each, finish};
+use super::{Family, each, finish, shield};
 
 /// `container start`.
 pub const START: Family = Family {
@@ -69,6 +69,7 @@ struct StartArguments {
 
 impl StartArguments {
     fn run(self) -> Result<u8, Error> {
+        shield()?;
         let place = Place::configured()?;
         if !self.attach {
             return each(&self.names, |name| {
@@ -119,6 +120,9 @@ struct StopArguments {
 
 impl StopArguments {
     fn run(self, and_start: bool) -> Result<u8, Error> {
+        if and_start {
+            shield()?;
+        }
         let place = Place::configured()?;
         each(&self.names, |name| {
             let locked = Container::find(&place, name)?.lock()?;

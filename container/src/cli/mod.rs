@@ -87,6 +87,12 @@ fn finish(result: Result<u8, Error>) -> Result<u8, clap::Error> {
     }))
 }
 
+/// Has this process run from a file that nothing it starts could change. First thing in every command that starts a
+/// program in a container.
+fn shield() -> Result<(), Error> {
+    container::oci::shield::raise().map_err(|error| Error::Refused(error.to_string()))
+}
+
 /// Does something with each of several containers. One that fails is told and does not keep the others; the status is
 /// 1 then.
 fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Error>) -> Result<u8, Error> {
