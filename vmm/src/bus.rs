@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::layout;
+use crate::{layout, virtio};
 
 /// A device whose registers are memory addresses.
 ///
@@ -24,12 +24,21 @@ pub trait Device: Send {
     /// A descriptor that becomes readable when the world outside has something for the device (a tap, standard input),
     /// or None while the device has no room for it. A device that gets room wakes the input thread
     /// ([`crate::input::Waker`]) to be asked again.
-    fn input(&self) -> Option<BorrowedFd<'_>> {
+    fn input(&mut self) -> Option<BorrowedFd<'_>> {
         None
     }
 
     /// [`Device::input`] is readable: take from it what there is room for. Called on the input thread.
     fn receive(&mut self) {}
+
+    /// What it knows, for a snapshot.
+    fn save(&self) -> virtio::State;
+
+    /// Takes up what [`Device::save`] of a device like this gave.
+    ///
+    /// # Errors
+    /// When it is not of a device like this, or what it says of guest memory is not so.
+    fn restore(&mut self, state: &virtio::State) -> Result<(), virtio::Error>;
 }
 
 /// The devices on the bus, each behind a lock of its own: vCPUs and the input thread meet there.
@@ -106,6 +115,12 @@ mod tests {
         }
         fn write(&mut self, offset: u64, _: &[u8]) {
             self.0 = offset;
+        }
+        fn save(&self) -> virtio::State {
+            unreachable!("nobody takes a snapshot here")
+        }
+        fn restore(&mut self, _: &virtio::State) -> Result<(), virtio::Error> {
+            unreachable!("nobody takes a snapshot here")
         }
     }
 

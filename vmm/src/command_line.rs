@@ -7,18 +7,21 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use crate::initrd;
 use crate::machine::Kind;
 use crate::vm::Config;
+use crate::{initrd, virtio};
 
 /// Tells the lab kernel that marks are wanted. It must come first: the kernel looks for it in its first instructions.
 pub const MARKS: &[u8] = b"lab.marks";
 
-/// What a kernel on a PC of ours should know before anything else. The console is the first serial port; a restart goes
+/// What a kernel on a PC of ours should know before anything else. A restart goes
 /// through the keyboard controller (`k`), which is the only way out we have; a panic restarts at once (-1), which ends the
 /// VM instead of leaving it hanging; and only errors are printed, so that the program's output stands alone. Whatever
 /// `--cmdline` says comes later and wins.
-pub const PC: &[u8] = b"console=ttyS0 reboot=k panic=-1 quiet";
+pub const PC: &[u8] = b"reboot=k panic=-1 quiet";
+/// The console is the first serial port, unless there is a device for it.
+const SERIAL_CONSOLE: &[u8] = b"console=ttyS0";
+const VIRTIO_CONSOLE: &[u8] = b"console=hvc0";
 
 /// Builds the command line.
 pub fn build(config: &Config, marks: bool) -> Vec<u8> {
@@ -30,8 +33,17 @@ pub fn build(config: &Config, marks: bool) -> Vec<u8> {
     match config.machine {
         Kind::Bare if marks => option(MARKS),
         Kind::Bare => {}
-        Kind::Pc => option(PC),
+        Kind::Pc => {
+            option(match config.devices.contains(&virtio::Spec::Console) {
+                true => VIRTIO_CONSOLE,
+                false => SERIAL_CONSOLE,
+            });
+            option(PC);
+        }
     }
+    virtio::describe(config.devices.len())
+        .iter()
+        .for_each(|device| option(device.as_bytes()));
     if !config.options.is_empty() {
         option(config.options.as_bytes());
     }
@@ -99,6 +111,10 @@ mod tests {
         config.machine = Kind::Pc;
         config.start.init = true;
         let line = build(&config, true);
-        assert!(line.starts_with(PC) && line.ends_with(b" rdinit=/.lab/init"));
+        assert!(line.starts_with(SERIAL_CONSOLE) && line.ends_with(b" rdinit=/.lab/init"));
+        config.devices = vec![virtio::Spec::Random, virtio::Spec::Console];
+        let line = String::from_utf8(build(&config, true)).unwrap();
+        let devices = "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 ";
+        assert!(line.starts_with("console=hvc0 ") && line.contains(devices), "{line}");
     }
 }

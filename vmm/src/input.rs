@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -38,6 +39,32 @@ impl Waker {
     }
 }
 
+/// Holds standard input back until the guest's program starts. Earlier, whoever set up the guest's terminal would echo it or throw it away.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    open: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl Gate {
+    /// A gate, and whether it is open already.
+    pub fn new(waker: Waker, open: bool) -> Gate {
+        let open = Arc::new(AtomicBool::new(open));
+        Gate { open, waker }
+    }
+
+    /// From now on input comes through.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether input comes through.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
 /// Serves every source of input until the machine has ended.
 pub fn serve(machine: &Machine, waker: &Waker) -> io::Result<()> {
     /// Who is waiting for a descriptor.
@@ -55,7 +82,7 @@ pub fn serve(machine: &Machine, waker: &Waker) -> io::Result<()> {
                 .input()
                 .map(|fd| (Source::Serial, fd.as_raw_fd())),
         );
-        for (index, device) in machine.bus.devices().enumerate() {
+        for (index, mut device) in machine.bus.devices().enumerate() {
             sources.extend(device.input().map(|fd| (Source::Device(index), fd.as_raw_fd())));
         }
         let mut waiting: Vec<_> = sources

@@ -69,13 +69,13 @@ pub const ABOVE_4G: u64 = 0x1_0000_0000;
 
 /// First page of device registers; each virtio device has one, in the order in which devices were asked for.
 pub const DEVICES: u64 = 0xd000_0000;
-/// Interrupt line of the first virtio device. Lines 0 to 4 are the PC's own: timer, keyboard, cascade, second and first
-/// serial port.
-pub const DEVICE_LINE: u32 = 5;
 /// Lines an I/O APIC has (Intel 82093AA).
 pub const LINES: u32 = 24;
-/// Most virtio devices: one line each, and none is shared.
-pub const DEVICES_MAX: usize = (LINES - DEVICE_LINE) as usize;
+/// Interrupt lines of the virtio devices, one each. The others are a PC's own, and a kernel may claim them without looking: timer,
+/// keyboard, cascade, serial ports (0 to 4), clock (8), mouse, coprocessor (12, 13).
+pub const DEVICE_LINES: [u32; 16] = [5, 6, 7, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
+/// Most virtio devices.
+pub const DEVICES_MAX: usize = DEVICE_LINES.len();
 /// Where every PC has its I/O APIC (MultiProcessor Specification 1.4, section 3.6.5).
 pub const IO_APIC: u64 = 0xfec0_0000;
 /// Where every PC's processors see their local APIC.

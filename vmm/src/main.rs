@@ -13,6 +13,7 @@ use protocol::status;
 use vmm::kernel::Kernel;
 use vmm::machine::Kind;
 use vmm::vcpu::End;
+use vmm::virtio::{Spec, disk, net};
 use vmm::vm::{self, Config, Start};
 use vmm::{empty, initrd, layout, restore, snapshot};
 
@@ -107,11 +108,28 @@ struct Run {
     /// The guest's file system: a directory, packed on the way
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
+    /// A disk, /dev/vda and so on in the guest: FILE is written to, FILE:ro is not, FILE:cow looks writable and its
+    /// changes are discarded, FILE:cow=OVERLAY keeps them in the file OVERLAY. With "--cmdline lab.disk=/dev/vda:/mnt[:ro]" the
+    /// lab's init mounts it
+    #[arg(long = "disk", value_name = "FILE[:ro|:cow]")]
+    disks: Vec<disk::Spec>,
+    /// A network card on a tap that exists. With "--cmdline lab.ip=ADDRESS/PREFIX[,GATEWAY]" the lab's init configures it
+    #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]")]
+    cards: Vec<net::Spec>,
+    /// Random bytes of the host's, as /dev/hwrng
+    #[arg(long)]
+    rng: bool,
+    /// Let the guest give memory back as it frees it; with SIZE, ask it to give up that much at once
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = size)]
+    balloon: Option<u64>,
+    /// The guest's console [default: serial]
+    #[arg(long, value_name = "DEVICE")]
+    console: Option<Console>,
     /// Guest memory, such as 64M or 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     memory: u64,
     /// Options for the guest kernel; NAME=VALUE becomes a variable in the program's environment. The lab kernel knows
-    /// lab.statistics; Linux on a pc gets "console=ttyS0 reboot=k panic=-1 quiet" in front
+    /// lab.statistics; Linux on a pc gets "console=ttyS0 reboot=k panic=-1 quiet" in front, and its devices' addresses
     #[arg(long, value_name = "OPTIONS", default_value = "", hide_default_value = true)]
     cmdline: OsString,
     /// Report phases as JSON lines to this open file descriptor
@@ -145,6 +163,15 @@ enum Machine {
     Bare,
     /// Interrupt controllers, timer, several vCPUs
     Pc,
+}
+
+/// What the guest's console is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Console {
+    /// The first serial port: an exit for each byte
+    Serial,
+    /// A virtio device: an exit for each line
+    Virtio,
 }
 
 /// What clap's range wants.
@@ -225,6 +252,25 @@ impl From<vm::Error> for Failure {
 }
 
 impl Run {
+    /// The virtio devices asked for. The console comes first, so that it can tell about the others.
+    fn devices(&self) -> Vec<Spec> {
+        let console = self
+            .console
+            .filter(|&console| console == Console::Virtio)
+            .map(|_| Spec::Console);
+        let disks = self.disks.iter().cloned().map(Spec::Disk);
+        let cards = self.cards.iter().cloned().map(Spec::Net);
+        let random = self.rng.then_some(Spec::Random);
+        let balloon = self.balloon.map(Spec::Balloon);
+        console
+            .into_iter()
+            .chain(disks)
+            .chain(cards)
+            .chain(random)
+            .chain(balloon)
+            .collect()
+    }
+
     /// The machine these options describe.
     fn config(self, marks: Marks, snapshot: Option<snapshot::Wish>) -> Result<Config, Failure> {
         let machine = match (self.machine, &self.kernel) {
@@ -237,8 +283,16 @@ impl Run {
                 self.cpus
             )));
         }
+        let devices = self.devices();
+        if machine == Kind::Bare && !devices.is_empty() {
+            return Err(Failure::Usage(
+                "a bare machine has no devices. Add --machine pc for a kernel that has drivers for them; the lab kernel has none, Linux (--kernel) has"
+                    .into(),
+            ));
+        }
         let mut words = self.program.into_iter();
         Ok(Config {
+            devices,
             start: Start {
                 init: machine == Kind::Pc && self.kernel.is_some() && !self.no_init,
                 // clap asks for at least one word.

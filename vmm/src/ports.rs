@@ -6,6 +6,8 @@ use protocol::phase::Phase;
 use protocol::ports;
 use vm_memory::GuestMemoryMmap;
 
+use crate::i8042;
+use crate::input::Gate;
 use crate::serial::Serial;
 use crate::{doorbell, random};
 
@@ -38,6 +40,8 @@ pub struct Ports {
     pub serial: Serial,
     marks: Marks,
     first_output_seen: bool,
+    /// Opened when the guest's program starts.
+    gate: Option<Gate>,
     /// Where to stop for a snapshot.
     stop_at: Option<Phase>,
     /// How often this machine has been restored from a snapshot.
@@ -46,11 +50,6 @@ pub struct Ports {
 
 /// What a read from a port nobody answers gives, as on a PC's bus: all lines high.
 const NOBODY: u8 = 0xff;
-/// Keyboard controller command port; writing 0xfe here pulses the processor's reset line, the classic way to reboot.
-const I8042_COMMAND: u16 = 0x64;
-const I8042_RESET: u8 = 0xfe;
-/// The keyboard controller's status: nothing to read, ready for a command.
-const I8042_STATUS_IDLE: u8 = 0;
 
 impl Ports {
     /// The ports of a machine with this memory.
@@ -60,9 +59,15 @@ impl Ports {
             serial,
             marks,
             first_output_seen: false,
+            gate: None,
             stop_at: None,
             generation: 0,
         }
+    }
+
+    /// From now on the guest opens this gate when its program starts.
+    pub fn hold_input(&mut self, gate: Gate) {
+        self.gate = Some(gate);
     }
 
     /// From now on the machine stops at this mark.
@@ -96,7 +101,7 @@ impl Ports {
                 if let Some(phase) = data.first().and_then(|&code| Phase::from_code(code)) {
                     self.marks.emitter("guest").mark(phase);
                     if phase == Phase::UserModeEntry {
-                        self.serial.release();
+                        self.gate.iter().for_each(Gate::open);
                     }
                     if self.stop_at == Some(phase) {
                         return Ok(Outcome::Snapshot(Moment::After));
@@ -117,7 +122,7 @@ impl Ports {
                     self.marks.mark(Phase::FirstOutput);
                 }
             }
-            I8042_COMMAND if data == [I8042_RESET] => return Ok(Outcome::Exit(0)),
+            i8042::COMMAND if i8042::resets(data) => return Ok(Outcome::Exit(0)),
             // A PC ignores writes nobody claims.
             _ => {}
         }
@@ -146,7 +151,7 @@ impl Ports {
                     *byte = self.serial.read((port - ports::SERIAL) as u8);
                 }
             }
-            I8042_COMMAND => data.fill(I8042_STATUS_IDLE),
+            i8042::COMMAND => data.fill(i8042::STATUS),
             ports::GENERATION => data.fill(self.generation),
             // Without random bytes from the host the guest reads what an unclaimed port gives, never a made-up number.
             ports::RANDOM => {
@@ -167,7 +172,7 @@ pub fn name(port: u16) -> Option<&'static str> {
         ports::EXIT => Some("exit"),
         ports::PANIC => Some("panic"),
         ports::SERIAL..=SERIAL_LAST => Some("serial"),
-        I8042_COMMAND => Some("i8042"),
+        i8042::DATA | i8042::COMMAND => Some("i8042"),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use protocol::marks::Marks;
 use protocol::phase::Phase;
 
 use crate::bus::Bus;
-use crate::input::Waker;
+use crate::input::{Gate, Waker};
 use crate::interrupts::{self, Line};
 use crate::machine::{Kind, Machine};
 use crate::ports::Ports;
@@ -17,7 +17,7 @@ use crate::serial::Serial;
 use crate::vcpu::End;
 use crate::vm::{self, Error};
 use crate::watch::Watch;
-use crate::{memory, processors, serial, snapshot};
+use crate::{memory, processors, serial, snapshot, virtio};
 
 /// What to restore, and how.
 #[derive(Clone, Debug)]
@@ -74,15 +74,18 @@ pub fn run(options: &Options) -> Result<End, Error> {
     }
     marks.mark(Phase::MemoryMapped);
 
-    let (serial, waker) = match &state.pc {
+    let (serial, input) = match &state.pc {
         None => (Serial::polled(state.console), None),
         Some(pc) => {
             interrupts::make_controllers(&vm)?;
             let waker = Waker::new().map_err(Error::Waker)?;
+            let gate = Gate::new(waker.clone(), true);
             let line = Line::connect(&vm, serial::LINE)?;
+            let takes_input = !state.devices.iter().any(|(spec, _)| *spec == virtio::Spec::Console);
+            let serial_gate = takes_input.then(|| gate.clone());
             (
-                Serial::restored(state.console, line, waker.clone(), &pc.serial)?,
-                Some(waker),
+                Serial::restored(state.console, line, waker.clone(), serial_gate, &pc.serial)?,
+                Some((waker, gate)),
             )
         }
     };
@@ -98,15 +101,33 @@ pub fn run(options: &Options) -> Result<End, Error> {
     if let Some(pc) = &state.pc {
         pc.give_to(&vm)?;
     }
+    let bus = match &input {
+        None => Bus::default(),
+        Some((waker, gate)) => {
+            let surroundings = virtio::Surroundings {
+                vm: &vm,
+                memory: &memory,
+                waker,
+                gate,
+                marks,
+            };
+            let (specs, states): (Vec<_>, Vec<_>) = state.devices.into_iter().unzip();
+            let bus = virtio::attach(&specs, &surroundings)?;
+            for (mut device, state) in bus.devices().zip(&states) {
+                device.restore(state)?;
+            }
+            bus
+        }
+    };
     let mut ports = Ports::new(memory.clone(), serial, marks);
     ports.restored(state.generation.saturating_add(1), state.spoke);
-    let machine = Machine::new(memory, ports, Bus::default());
+    let machine = Machine::new(memory, ports, bus);
     let sandbox = Sandbox::prepare(options.seccomp, state.kind == Kind::Pc, options.count_faults)?;
     marks.mark(Phase::VcpuReady);
 
     let faults_before = options.count_faults.then(memory::faults_so_far);
-    let end = match (&waker, state.kind) {
-        (Some(waker), Kind::Pc) => processors::run_all(&mut processors, &machine, waker, sandbox)?,
+    let end = match (&input, state.kind) {
+        (Some((waker, _)), Kind::Pc) => processors::run_all(&mut processors, &machine, waker, sandbox)?,
         _ => processors::run_one(&mut processors[0], &machine, sandbox)?,
     };
     marks.mark(Phase::Exit);

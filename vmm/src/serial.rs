@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial as Chip, Trigger};
 
-use crate::input::Waker;
+use crate::input::{Gate, Waker};
 use crate::interrupts::Line;
 
 /// The first serial port's interrupt line on every PC.
@@ -122,8 +122,8 @@ pub struct Serial {
     chip: Chip<Interrupt, NoEvents, Output>,
     /// Who is told when the guest has made room for more input; nobody where standard input is not ours to read.
     waker: Option<Waker>,
-    /// Input waits until the guest says that its program starts.
-    held: bool,
+    /// What holds standard input back; None where it is not for this port.
+    gate: Option<Gate>,
     /// The guest has sent a byte.
     pub spoke: bool,
 }
@@ -143,18 +143,18 @@ impl Serial {
         Serial {
             chip: Chip::new(Interrupt(None), output),
             waker: None,
-            held: false,
+            gate: None,
             spoke: false,
         }
     }
 
-    /// A port that sends to `output`, takes standard input and interrupts through `line`. With `hold`, input waits for
-    /// [`Serial::release`].
-    pub fn interrupting(output: Output, line: Line, waker: Waker, hold: bool) -> Serial {
+    /// A port that sends to `output`, interrupts through `line`, and takes standard input when `gate` is open; without one,
+    /// standard input is another device's.
+    pub fn interrupting(output: Output, line: Line, waker: Waker, gate: Option<Gate>) -> Serial {
         Serial {
             chip: Chip::new(Interrupt(Some(line)), output),
             waker: Some(waker),
-            held: hold,
+            gate,
             spoke: false,
         }
     }
@@ -163,20 +163,20 @@ impl Serial {
     ///
     /// # Errors
     /// When the interrupt that state calls for cannot be raised, or it has received more than the chip holds.
-    pub fn restored(output: Output, line: Line, waker: Waker, state: &State) -> Result<Serial, Error> {
+    pub fn restored(
+        output: Output,
+        line: Line,
+        waker: Waker,
+        gate: Option<Gate>,
+        state: &State,
+    ) -> Result<Serial, Error> {
         let chip = Chip::from_state(&state.clone().into(), Interrupt(Some(line)), NoEvents, output);
         Ok(Serial {
             chip: chip.map_err(|error| Error(format!("{error:?}")))?,
             waker: Some(waker),
-            held: false,
+            gate,
             spoke: false,
         })
-    }
-
-    /// The guest's terminal is as the program is to find it: input may come.
-    pub fn release(&mut self) {
-        self.held = false;
-        self.waker.iter().for_each(Waker::wake);
     }
 
     /// The state it is in.
@@ -221,7 +221,8 @@ impl Serial {
     /// Standard input, while it is open, the chip has room and the guest listens: a driver empties the chip when it
     /// starts, and what came before would be lost.
     pub fn input(&self) -> Option<BorrowedFd<'static>> {
-        let listening = !self.held && self.chip.state().interrupt_enable & RECEIVED != 0;
+        let open = self.gate.as_ref().is_some_and(Gate::is_open);
+        let listening = open && self.chip.state().interrupt_enable & RECEIVED != 0;
         // SAFETY: standard input is open for the life of the process.
         (self.waker.is_some() && listening && self.chip.fifo_capacity() > 0)
             .then(|| unsafe { BorrowedFd::borrow_raw(STDIN) })

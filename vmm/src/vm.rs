@@ -11,7 +11,7 @@ use protocol::phase::Phase;
 use protocol::status;
 
 use crate::bus::Bus;
-use crate::input::Waker;
+use crate::input::{Gate, Waker};
 use crate::interrupts::Line;
 use crate::kernel::{Entry, Kernel};
 use crate::ledger::Ledger;
@@ -27,7 +27,7 @@ use crate::vcpu::{self, End};
 use crate::watch::Watch;
 use crate::{
     boot, command_line, cpuid, initrd, interrupts, kernel, layout, ledger, memory, mptable, processors, pvh, registers,
-    serial, snapshot,
+    serial, snapshot, virtio,
 };
 
 /// What to run, and in what machine.
@@ -41,6 +41,8 @@ pub struct Config {
     pub machine: Kind,
     /// Number of vCPUs; more than one needs a [`Kind::Pc`].
     pub cpus: u8,
+    /// Virtio devices; they need a [`Kind::Pc`].
+    pub devices: Vec<virtio::Spec>,
     /// The file system the guest starts with.
     pub initrd: initrd::Source,
     /// Guest memory in bytes.
@@ -73,6 +75,7 @@ impl Default for Config {
             pvh: false,
             machine: Kind::Bare,
             cpus: 1,
+            devices: Vec::new(),
             initrd: initrd::Source::Workload,
             memory: 64 << 20,
             options: OsString::new(),
@@ -157,6 +160,9 @@ pub enum Error {
     /// The serial port of a snapshot.
     #[error(transparent)]
     Serial(#[from] serial::Error),
+    /// Virtio devices.
+    #[error(transparent)]
+    Virtio(#[from] virtio::Error),
     /// No way to wake the input thread.
     #[error("cannot make an event descriptor: {0}. The limit on open files may be reached (ulimit -n)")]
     Waker(io::Error),
@@ -234,16 +240,18 @@ pub fn run(config: &Config) -> Result<End, Error> {
         Kernel::Lab => serial::Output::Stderr,
         Kernel::File(_) => serial::Output::Stdout,
     };
-    let (serial, waker) = match config.machine {
+    let (serial, input) = match config.machine {
         Kind::Bare => (Serial::polled(console), None),
         Kind::Pc => {
             interrupts::make_controllers(&vm)?;
             mptable::write(&memory, config.cpus).map_err(boot::Error::from)?;
             let waker = Waker::new().map_err(Error::Waker)?;
+            let gate = Gate::new(waker.clone(), !config.start.init);
             let line = Line::connect(&vm, serial::LINE)?;
+            let takes_input = !config.devices.contains(&virtio::Spec::Console);
             (
-                Serial::interrupting(console, line, waker.clone(), config.start.init),
-                Some(waker),
+                Serial::interrupting(console, line, waker.clone(), takes_input.then(|| gate.clone())),
+                Some((waker, gate)),
             )
         }
     };
@@ -252,7 +260,21 @@ pub fn run(config: &Config) -> Result<End, Error> {
         wish.check(config)?;
         ports.stop_at(wish.at);
     }
-    let machine = Machine::new(memory, ports, Bus::default());
+    let bus = match &input {
+        None => Bus::default(),
+        Some((waker, gate)) => {
+            ports.hold_input(gate.clone());
+            let surroundings = virtio::Surroundings {
+                vm: &vm,
+                memory: &memory,
+                waker,
+                gate,
+                marks,
+            };
+            virtio::attach(&config.devices, &surroundings)?
+        }
+    };
+    let machine = Machine::new(memory, ports, bus);
 
     let mut processors = Vec::with_capacity(config.cpus.into());
     for cpu in 0..config.cpus {
@@ -282,9 +304,9 @@ pub fn run(config: &Config) -> Result<End, Error> {
     };
     marks.mark(Phase::VcpuReady);
 
-    let end = match &waker {
+    let end = match &input {
         None => processors::run_one(&mut processors[0], &machine, sandbox),
-        Some(waker) => processors::run_all(&mut processors, &machine, waker, sandbox),
+        Some((waker, _)) => processors::run_all(&mut processors, &machine, waker, sandbox),
     };
     let end = match (end, &config.snapshot) {
         (Ok(End::Stopped(moment)), Some(wish)) => {

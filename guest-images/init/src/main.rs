@@ -1,14 +1,17 @@
 //! The first process of a Linux guest.
 //!
 //! A kernel starts one program and panics when it ends. So that any program can be run in a Linux guest and its exit status
-//! comes back, this one goes first: it mounts what programs expect, starts the program, reaps orphans as process 1 must,
+//! comes back, this one goes first: it mounts what programs expect and what the kernel command line asks for, starts the program, reaps orphans as process 1 must,
 //! and at the end tells the hypervisor the status through the same port the lab kernel uses. In a clone of a snapshot it first makes
 //! the kernel's random numbers differ from every other clone's.
 
 mod clone;
 mod console;
+mod disk;
 mod host;
 mod mounts;
+mod network;
+mod options;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -32,10 +35,17 @@ fn main() {
     console::take();
     match Host::open() {
         Ok(host) => {
-            let status = run(&host).unwrap_or_else(|error| {
-                eprintln!("init: {}", error.message);
-                error.status
-            });
+            let status = options::obey()
+                .map_err(|message| Failure {
+                    status: status::LAUNCHER_FAILED,
+                    message,
+                })
+                .and_then(|()| run(&host))
+                .unwrap_or_else(|error| {
+                    eprintln!("init: {}", error.message);
+                    error.status
+                });
+            disk::sync();
             console::drain();
             host.end(status);
         }

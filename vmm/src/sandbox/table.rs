@@ -122,7 +122,7 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_fallocate, DEVICES, "a disk's discard"),
     rule(libc::SYS_preadv, DEVICES, "a disk"),
     rule(libc::SYS_pwritev, DEVICES, "a disk"),
-    rule(libc::SYS_getrandom, VCPU, "random bytes for the guest"),
+    rule(libc::SYS_getrandom, VCPU | INPUT, "random bytes for the guest"),
 ];
 
 // Requests as linux/kvm.h composes them: direction and size of the argument, the letter 0xae, the number.

@@ -26,7 +26,7 @@ use crate::{layout, memory};
 
 const MAGIC: [u8; 8] = *b"LABSNAP\0";
 /// Raised whenever a reader of the old format would misread the new.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER: usize = 40;
 const CHECKSUM_AT: usize = 32;
 /// More state than 32 vCPUs and every device have.

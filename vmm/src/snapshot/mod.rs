@@ -29,8 +29,9 @@ use crate::kernel::Kernel;
 use crate::machine::{Kind, Machine};
 use crate::ports::Moment;
 use crate::processors::Processor;
+use crate::virtio::disk::Mode;
 use crate::vm::Config;
-use crate::{cpio, initrd, serial};
+use crate::{cpio, initrd, serial, virtio};
 
 pub use file::{Opened, Run, open};
 
@@ -53,13 +54,17 @@ impl Wish {
     /// Whether a machine of this configuration can be stopped there.
     ///
     /// # Errors
-    /// See [`Error::Mark`].
+    /// See [`Error::Mark`] and [`Error::Disk`].
     pub fn check(&self, config: &Config) -> Result<(), Error> {
         let marks: &[Phase] = match (config.machine, &config.kernel) {
             (Kind::Bare, _) => &[Phase::GuestKernelEntry, Phase::UserModeEntry, Phase::FirstOutput],
             (Kind::Pc, Kernel::File(_)) if config.start.init => &[Phase::UserModeEntry],
             (Kind::Pc, _) => &[],
         };
+        let written = |spec: &&virtio::Spec| matches!(spec, virtio::Spec::Disk(disk) if disk.mode != Mode::ReadOnly);
+        if let Some(virtio::Spec::Disk(disk)) = config.devices.iter().find(written) {
+            return Err(Error::Disk(disk.file.clone()));
+        }
         if marks.contains(&self.at) {
             return Ok(());
         }
@@ -100,6 +105,8 @@ pub struct State {
     pub processor: u32,
     /// One per vCPU.
     pub vcpus: Vec<processor::State>,
+    /// Virtio devices: what they are, and what they know.
+    pub devices: Vec<(virtio::Spec, virtio::State)>,
     /// What KVM emulates on a PC.
     pub pc: Option<pc::State>,
 }
@@ -115,6 +122,11 @@ pub enum Error {
         /// Which are possible, as a sentence.
         possible: String,
     },
+    /// A disk that would have to be in the snapshot.
+    #[error(
+        "a machine that writes to the disk {0} cannot be kept in a snapshot: its memory remembers what is on the disk, and the next clone would find it changed. Give it the disk as {0}:ro"
+    )]
+    Disk(PathBuf),
     /// The guest ended first.
     #[error(
         "the guest ended before it came to the mark \"{0}\", so there is no snapshot. Does the program run without --at?"
@@ -261,6 +273,12 @@ pub fn take(wish: &Wish, moment: Moment, stopped: Stopped<'_>) -> Result<(), Err
         program_sha256: program_sha256(config),
         processor: processor_signature(),
         vcpus,
+        devices: config
+            .devices
+            .iter()
+            .cloned()
+            .zip(machine.bus.devices().map(|device| device.save()))
+            .collect(),
         pc: match config.machine {
             Kind::Bare => None,
             Kind::Pc => Some(pc::State::of(vm, &ports.serial)?),
