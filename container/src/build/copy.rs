@@ -315,7 +315,7 @@ impl<W: Write> Copier<'_, '_, W> {
     }
 }
 
-/// See [`Copier::place`].
+/// See `Copier::place`.
 pub fn place(root: &Tree, path: &Path) -> io::Result<(PathBuf, Option<bool>)> {
     if let Ok(there) = root.resolve(path, true) {
         let is_directory = fstat(&there)?.st_mode & libc::S_IFMT == libc::S_IFDIR;

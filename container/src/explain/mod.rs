@@ -2,7 +2,7 @@
 //!
 //! Nothing here is a list of what the set-up is supposed to do. The launcher is started as always, under ptrace(2), and
 //! every system call it and its children make until the program's execve is read, timed and told: in order, grouped by
-//! the verbs of [`crate::run`] and [`crate::init`], each with the word the course has for it. Then the tracer lets go,
+//! the verbs of [`crate::run`](mod@crate::run) and [`crate::init`], each with the word the course has for it. Then the tracer lets go,
 //! and the program runs as fast as without.
 
 mod cost;
@@ -34,7 +34,7 @@ pub enum Format {
     Json,
 }
 
-/// Runs a container as [`crate::run`] does, and tells on standard error how it was made before its program runs.
+/// Runs a container as [`crate::run`](fn@crate::run) does, and tells on standard error how it was made before its program runs.
 ///
 /// The calling process must have a single thread.
 pub fn run(config: &Config, format: Format) -> Result<u8, Error> {

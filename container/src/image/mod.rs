@@ -5,7 +5,7 @@
 //!
 //! | What | Module |
 //! |---|---|
-//! | names: by people, by content | [`reference`], [`digest`] |
+//! | names: by people, by content | [`reference`](mod@reference), [`digest`] |
 //! | the directory on disk, blobs, locks | [`store`] |
 //! | manifests, configurations, the index | [`images`] |
 //! | layers as directories | [`layers`], [`layer`] |

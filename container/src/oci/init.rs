@@ -1,6 +1,6 @@
 //! The container's first process, until it becomes the program.
 //!
-//! The other half of [`super::create`], told from inside. Where [`crate::init`] stays and looks after a program, this
+//! The other half of [`super::create`](mod@super::create), told from inside. Where [`crate::init`] stays and looks after a program, this
 //! process becomes the program itself: an engine's container has what its config.json says as process 1, and nobody in
 //! between. It waits twice on its way: for the launcher, and, created but not started, for `start`.
 

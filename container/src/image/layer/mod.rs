@@ -5,7 +5,7 @@
 //! | read the bytes, decompress, check the digests | [`stream`], [`zstd`] |
 //! | read the archive | [`archive`] |
 //! | make files of it, whiteouts included | [`unpack`], [`tree`], [`xattrs`] |
-//! | make an archive of a container's changes | [`pack`], [`write`] |
+//! | make an archive of a container's changes | [`pack`], [`write`](mod@write) |
 
 pub mod archive;
 pub mod pack;

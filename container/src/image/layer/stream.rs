@@ -4,7 +4,7 @@
 //! Two digests are at stake. The blob's name is the digest of what is stored, compressed or not; the layer's name (its
 //! diff ID, in the image's configuration) is that of the archive inside. Both are checked on every read. With the
 //! processor's SHA instructions one of them costs about as much as writing the bytes out; beside the unpacker, on
-//! another processor, it costs no time. Memory is that of [`BUFFERS`] buffers, however large the layer.
+//! another processor, it costs no time. Memory is that of `BUFFERS` buffers, however large the layer.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
