@@ -399,3 +399,81 @@ fn a_sysctl_stays_in_its_namespace() {
             .contains("attacked")
     );
 }
+
+/// Code that runs as the runtime's dynamic loader, in the one process that is still the runtime by its file.
+const OVERWRITE: &str = include_str!("attacks/overwrite.c");
+
+/// CVE-2019-5736.
+#[test]
+fn the_runtimes_own_file_cannot_be_changed_from_inside() {
+    root_or_skip!();
+    let Some(mut attack) = Attack::prepare(&["script"]) else {
+        return;
+    };
+    let (source, attacker) = (attack.path("attack.c"), attack.path("attacker"));
+    fs::write(&source, OVERWRITE).unwrap();
+    let flags = [
+        "-O1",
+        "-nostdlib",
+        "-ffreestanding",
+        "-static-pie",
+        "-fPIE",
+        "-fno-stack-protector",
+        "-w",
+        "-o",
+    ];
+    assert!(
+        Command::new("gcc")
+            .args(flags)
+            .arg(&attacker)
+            .arg(&source)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let runtime = attack.path("runtime");
+    common::copy(RUNTIME, &runtime);
+    let bin = attack.path("rootfs/bin");
+    fs::write(bin.join("script"), "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(bin.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("/proc/self/exe", bin.join("link")).unwrap();
+    fs::create_dir(attack.path("rootfs/lib64")).unwrap();
+    common::copy(
+        attacker.to_str().unwrap(),
+        &attack.path("rootfs/lib64/ld-linux-x86-64.so.2"),
+    );
+    let before = fs::metadata(&runtime).unwrap();
+    let assert_unchanged = |what: &str, output: &Output| {
+        let after = fs::metadata(&runtime).unwrap();
+        let facts = |file: &fs::Metadata| {
+            (
+                file.mode(),
+                file.uid(),
+                file.len(),
+                file.mtime_nsec(),
+                file.ctime_nsec(),
+            )
+        };
+        assert_eq!(facts(&before), facts(&after), "{what}: {output:?}");
+    };
+    for program in ["script", "link", "/proc/self/exe"] {
+        attack.config["process"]["args"] = json!([program]);
+        let mut command = attack.command(&runtime);
+        let output = command
+            .arg("run")
+            .arg("--bundle")
+            .arg(attack.directory.path())
+            .arg(attack.id("own"))
+            .output()
+            .unwrap();
+        assert_unchanged(program, &output);
+    }
+    attack.config["process"]["args"] = json!(["sh", "-c", "echo up; exec sleep 1000"]);
+    let attempts: [&[&str]; 3] = [&["--", "script"], &["--", "link"], &["--", "/proc/self/exe"]];
+    for (attempt, output) in attempts
+        .iter()
+        .zip(exec_in_container(&attack, &runtime, &attempts, |_| {}))
+    {
+        assert_unchanged(&format!("exec {attempt:?}"), &output);
+    }
+}

@@ -133,5 +133,16 @@ fn a_process_that_is_not_there_is_named() {
         said.contains("/proc/2000000000/status") && said.contains("No such process"),
         "{said}"
     );
-    message(&shared(&["nobody"]), 125);
+}
+
+#[test]
+fn a_container_is_found_by_its_name() {
+    let lab = lab_or_skip!();
+    lab.start("compared", &[], "sleep 1000");
+    let comparison: Value = serde_json::from_str(&lab.text(["shared", "compared", "--json"])).unwrap();
+    assert_eq!(comparison["process"], lab.inspect("compared")["State"]["Pid"]);
+    assert_eq!(fact(&comparison, "namespace pid")["shared"], false);
+    let said = message(&lab.run(["shared", "nobody"]), 125);
+    assert!(said.contains("nobody"), "{said}");
+    lab.text(["rm", "-f", "compared"]);
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use container::engine::Container;
+use container::engine::place::Place;
 use container::shared::{compare, default_reference};
 use protocol::status;
 
@@ -22,9 +24,9 @@ pub const SHARED: Family = Family {
 /// those of the host's first process.
 #[derive(Args)]
 struct SharedArguments {
-    /// Process id, as the host counts
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    process: i32,
+    /// Process id, as the host counts; or a container's name, for its first process
+    #[arg(value_name = "PID|NAME")]
+    process: String,
     /// Process to compare with [default: 1, or this one where that is not ours to look at]
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     with: Option<i32>,
@@ -33,10 +35,25 @@ struct SharedArguments {
     json: bool,
 }
 
+/// Who is meant.
+fn process(word: &str) -> Result<i32, container::engine::Error> {
+    match word.parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Ok(Container::find(&Place::configured()?, word)?.init()?.pid),
+    }
+}
+
 fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
     let arguments = SharedArguments::from_arg_matches(matches)?;
+    let process = match process(&arguments.process) {
+        Ok(process) => process,
+        Err(error) => {
+            eprintln!("container: {error}");
+            return Ok(error.status());
+        }
+    };
     Ok(
-        match compare(arguments.process, arguments.with.unwrap_or_else(default_reference)) {
+        match compare(process, arguments.with.unwrap_or_else(default_reference)) {
             Ok(comparison) => {
                 let text = match arguments.json {
                     true => format!("{}\n", comparison.json()),

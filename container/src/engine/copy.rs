@@ -183,7 +183,23 @@ fn unpack(pipe: File, target: &Path) -> io::Result<()> {
                 format!("{} leads elsewhere", path.display()),
             ));
         }
+        // A program that renames while it is copied can have a directory be followed by a link of the same name, and what
+        // was in the directory then go where the link leads, outside.
+        let below = place.strip_prefix(target).unwrap_or(Path::new(""));
+        let on_the_way = below.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty());
+        if on_the_way.map(|part| target.join(part)).any(|part| part.is_symlink()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} leads through a link that came with it", path.display()),
+            ));
+        }
         if entry.header().entry_type().is_dir() {
+            if place != target && place.is_symlink() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} is a link and a directory", path.display()),
+                ));
+            }
             fs::create_dir_all(&place).map_err(named)?;
             directories.push((
                 place,
@@ -377,6 +393,47 @@ fn bytes_below(layers: &[PathBuf], path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a program that swaps a directory for a link while it is copied brings about.
+    #[test]
+    fn an_archive_cannot_lead_out_through_its_own_link() {
+        let (bait, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (second, kind) in [
+            ("top/link/file", tar::EntryType::Regular),
+            ("top/link", tar::EntryType::Directory),
+        ] {
+            let path = work.path().join("archive");
+            let mut archive = tar::Builder::new(File::create(&path).unwrap());
+            let mut append = |name: &str, kind, link: Option<&Path>, data: &[u8]| {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(kind);
+                header.set_size(data.len() as u64);
+                header.set_mode(0o777);
+                header.set_uid(0);
+                header.set_gid(0);
+                header.set_mtime(0);
+                match link {
+                    Some(link) => archive.append_link(&mut header, name, link).unwrap(),
+                    None => archive.append_data(&mut header, name, data).unwrap(),
+                }
+            };
+            append("top", tar::EntryType::Directory, None, b"");
+            append("top/link", tar::EntryType::Symlink, Some(bait.path()), b"");
+            append(second, kind, None, if kind.is_file() { b"attacked" } else { b"" });
+            drop(archive.into_inner().unwrap());
+            let before = fs::metadata(bait.path()).unwrap();
+            for target in ["new", "."] {
+                let said = unpack(File::open(&path).unwrap(), &work.path().join(target))
+                    .unwrap_err()
+                    .to_string();
+                assert!(said.contains("link"), "{said}");
+                let _ = fs::remove_dir_all(work.path().join("new"));
+                let _ = fs::remove_dir_all(work.path().join("top"));
+            }
+            assert_eq!(fs::read_dir(bait.path()).unwrap().count(), 0);
+            assert_eq!(before.mode(), fs::metadata(bait.path()).unwrap().mode());
+        }
+    }
 
     #[test]
     fn the_topmost_layer_decides_what_the_image_has() {
