@@ -26,10 +26,14 @@ pub struct Cli {
 pub enum Command {
     /// Race the contenders; print and keep what was found.
     Compare(Compare),
-    /// Draw the charts of a results folder anew.
+    /// Draw the charts of a results folder anew, or the exits in a trace.
     Charts {
-        /// The results folder.
-        dir: PathBuf,
+        /// The results folder; with a trace.jsonl in it, its exits are drawn too.
+        #[arg(required_unless_present = "trace")]
+        dir: Option<PathBuf>,
+        /// Draw the exits in this trace (vmm run --trace FILE) into a file of the same name that ends in .svg.
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
     },
     /// Write the report of a results folder anew, charts included.
     Report {

@@ -30,5 +30,6 @@ pub mod stats;
 pub mod store;
 pub mod table;
 pub mod testbed;
+pub mod trace;
 pub mod verdict;
 pub mod words;

@@ -9,7 +9,7 @@ use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
 use bench::testbed::{Ended, inside};
-use bench::{charts, doctor, race, report, restore_cost, store, table, testbed, verdict, words};
+use bench::{charts, doctor, race, report, restore_cost, store, table, testbed, trace, verdict, words};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -75,10 +75,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             writeln!(out, "results: {}\nreport:  {}", folder.display(), report.display())?;
             Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
         }
-        Command::Charts { dir } => {
-            let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+        Command::Charts { dir, trace } => {
             let mut out = io::stdout().lock();
-            for path in draw(&summary, &samples, &dir)? {
+            if let Some(dir) = dir {
+                let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+                for path in draw(&summary, &samples, &dir)? {
+                    writeln!(out, "{}", path.display())?;
+                }
+                let kept = dir.join("trace.jsonl");
+                if kept.exists() {
+                    let path = dir.join("charts/exits.svg");
+                    charts::write_exits(&trace::read(&kept)?, &path)?;
+                    writeln!(out, "{}", path.display())?;
+                }
+            }
+            if let Some(trace) = trace {
+                let path = trace.with_extension("svg");
+                charts::write_exits(&trace::read(&trace)?, &path)?;
                 writeln!(out, "{}", path.display())?;
             }
             Ok(ExitCode::SUCCESS)

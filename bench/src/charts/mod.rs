@@ -5,6 +5,7 @@
 //! Okabe and Ito chose so that every kind of colour vision tells them apart (<https://jfly.uni-koeln.de/color/>).
 
 mod canvas;
+pub mod exits;
 mod layout;
 mod memory;
 mod phases;
@@ -19,6 +20,7 @@ pub use canvas::escape;
 use canvas::{Canvas, GREY, SMALL_SIZE};
 
 use crate::results::{Provenance, Sample, Summary};
+use crate::trace::Trace;
 use crate::words;
 
 /// Why a chart could not be made.
@@ -46,7 +48,7 @@ pub enum Error {
 /// A chart in memory.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// `startup`, `phases` or `memory`: the file's name without its ending.
+    /// `startup`, `phases`, `memory` or `exits`: the file's name without its ending.
     pub name: &'static str,
     /// The sentence it shows.
     pub title: String,
@@ -87,6 +89,15 @@ pub fn write_all(summary: &Summary, samples: &[Sample], charts: &Path) -> Result
             Ok(path)
         })
         .collect()
+}
+
+/// Draws the exit timeline of a trace into `path`.
+pub fn write_exits(trace: &Trace, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Write {
+        path: path.into(),
+        source,
+    };
+    std::fs::write(path, exits::draw(trace)?.svg).map_err(failed)
 }
 
 /// Colours of Okabe and Ito; their yellow, too faint for a line on white, gives way to a grey.
