@@ -78,7 +78,11 @@ impl Podman {
             "--runtime",
             RUNTIME,
         ]);
-        command.args(arguments).stdin(Stdio::null());
+        // conmon writes where it stands.
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .current_dir(self.bundle.path(""));
         command
     }
 

@@ -9,8 +9,7 @@
 //! they are listed and come before a rule without any; arguments are compared as 64 bits on a 64-bit architecture; calls
 //! by the table of an architecture the profile does not list end the process.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::collections::{BTreeMap, HashMap};
 
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
@@ -71,15 +70,16 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     let architectures = profile.architectures().as_deref().unwrap_or_default();
     let has = |wanted| architectures.contains(&wanted);
     let default = answer(profile.default_action(), profile.default_errno_ret());
+    let names = names_x86_64();
     let mut unknown = Vec::new();
-    let native = calls(profile, default, number_x86_64, &mut unknown);
+    let native = calls(profile, default, |name| names.get(name).copied(), &mut unknown);
     let mut native = tree(&native, default, false)?;
     // With x32 the same calls can be made with one more bit set in the number; without, such numbers are foreign.
     let x32 = if has(Arch::ScmpArchX32) {
         let with_bit = calls(
             profile,
             default,
-            |name| number_x86_64(name).map(|number| number | X32_BIT),
+            |name| names.get(name).map(|number| number | X32_BIT),
             &mut Vec::new(),
         );
         tree(&with_bit, default, false)?
@@ -96,7 +96,13 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     program.append(&mut native);
     program.extend(x32);
     if has(Arch::ScmpArchX86) {
-        let calls = calls(profile, default, number_x86, &mut Vec::new());
+        let narrow_names = names_x86();
+        let calls = calls(
+            profile,
+            default,
+            |name| narrow_names.get(name).copied(),
+            &mut Vec::new(),
+        );
         program.push(instruction(JUMP_IF_EQUAL, 1, 0, ARCHITECTURE_I386));
         program.push(instruction(RETURN, 0, 0, KILL_PROCESS));
         program.push(instruction(LOAD_WORD, 0, 0, OFFSET_NUMBER));
@@ -117,14 +123,18 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     })
 }
 
-fn number_x86_64(name: &str) -> Option<u32> {
-    syscalls::x86_64::Sysno::from_str(name)
-        .ok()
-        .map(|call| call.id() as u32)
+/// Numbers by name. Made once for each table: a profile names some four hundred calls, and to compare each with every
+/// name there is would take longer than anything else here.
+type Names = HashMap<&'static str, u32>;
+
+fn names_x86_64() -> Names {
+    use syscalls::x86_64::Sysno;
+    Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
 }
 
-fn number_x86(name: &str) -> Option<u32> {
-    syscalls::x86::Sysno::from_str(name).ok().map(|call| call.id() as u32)
+fn names_x86() -> Names {
+    use syscalls::x86::Sysno;
+    Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
 }
 
 fn flags(profile: &LinuxSeccomp) -> libc::c_ulong {
@@ -217,27 +227,28 @@ fn tree(calls: &Calls, default: u32, narrow: bool) -> Result<Vec<sock_filter>, E
             add(number + 1, leaf(None, default, narrow)?);
         }
     }
-    Ok(branch(&segments))
+    let mut program = Vec::new();
+    branch(&segments, &mut program);
+    Ok(program)
 }
 
-/// The part of the tree for these segments: all of it in front of a jump lies before what the jump leads to.
-fn branch(segments: &[(u32, Vec<sock_filter>)]) -> Vec<sock_filter> {
+/// Appends the part of the tree for these segments: the question, what comes below its bound, what comes above.
+fn branch(segments: &[(u32, Vec<sock_filter>)], program: &mut Vec<sock_filter>) {
     if let [(_, leaf)] = segments {
-        return leaf.clone();
+        return program.extend_from_slice(leaf);
     }
     let (left, right) = segments.split_at(segments.len() / 2);
-    let (start, mut left, right) = (right[0].0, branch(left), branch(right));
-    let mut node = match u8::try_from(left.len()) {
-        Ok(distance) => vec![instruction(JUMP_IF_AT_LEAST, distance, 0, start)],
-        // A conditional jump reaches 255 instructions, an unconditional one all.
-        Err(_) => vec![
-            instruction(JUMP_IF_AT_LEAST, 0, 1, start),
-            instruction(JUMP, 0, 0, left.len() as u32),
-        ],
-    };
-    node.append(&mut left);
-    node.extend(right);
-    node
+    let (node, start) = (program.len(), right[0].0);
+    program.push(instruction(JUMP_IF_AT_LEAST, 0, 1, start));
+    branch(left, program);
+    let distance = program.len() - node - 1;
+    match u8::try_from(distance) {
+        Ok(distance) => program[node] = instruction(JUMP_IF_AT_LEAST, distance, 0, start),
+        // A conditional jump reaches 255 instructions, an unconditional one all. Every jump behind leads forward and by
+        // a distance, so that they can be moved.
+        Err(_) => program.insert(node + 1, instruction(JUMP, 0, 0, distance as u32)),
+    }
+    branch(right, program);
 }
 
 /// What is done about one call. `narrow`: its arguments have 32 bits.

@@ -17,6 +17,15 @@ use arguments::{Cli, Command, ExecArguments, RunArguments, SpecArguments, Update
 use log::Log;
 
 fn main() -> ExitCode {
+    // These bring a process of this program's into a container. Looked for before the command line is understood, which
+    // is then done once only; a word that stands for something else costs no more than time.
+    let enters = |word: std::ffi::OsString| ["create", "run", "exec"].iter().any(|verb| word == *verb);
+    if std::env::args_os().skip(1).any(enters)
+        && let Err(error) = oci::shield::raise()
+    {
+        eprintln!("container-oci: {error}");
+        return ExitCode::from(oci::FAILED);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -44,10 +53,6 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         bail!(
             "--systemd-cgroup is not supported: this runtime makes cgroups itself and asks no other process to. Use the engine's cgroupfs driver (podman --cgroup-manager cgroupfs; SystemdCgroup = false in containerd)"
         );
-    }
-    if matches!(cli.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
-        // These bring a process of this program's into a container.
-        oci::shield::raise()?;
     }
     let root = cli.root.map(StateRoot::new).unwrap_or_default();
     match cli.command {
