@@ -66,7 +66,7 @@ impl Bundle {
         // Who runs the tests may not be allowed to raise it to another value.
         config["process"]["rlimits"] = json!([]);
         config["root"]["readonly"] = json!(false);
-        config["linux"]["cgroupsPath"] = json!(format!("/container-oci/{id}"));
+        config["linux"]["cgroupsPath"] = json!(format!("/oci-{id}"));
         Ok(Bundle { directory, config, id })
     }
 
@@ -160,7 +160,7 @@ impl Bundle {
             .map(|entry| entry.path());
         let candidates = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
         candidates
-            .map(|hierarchy| hierarchy.join("container-oci").join(&self.id))
+            .map(|hierarchy| hierarchy.join(format!("oci-{}", self.id)))
             .filter(|directory| directory.is_dir())
             .collect()
     }
