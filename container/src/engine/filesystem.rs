@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, getegid, geteuid};
 
 use super::{Container, Error};
+use crate::layered::{self, MAX_LAYERS};
 
 /// Where a container's directory has links to its layers.
 pub const LAYERS: &str = "layers";
@@ -46,19 +47,24 @@ pub fn leave_the_hosts_mounts() -> Result<(), Error> {
 /// Mounts the container's root file system; where it is. In a mount namespace of this process's own.
 ///
 /// The options of a mount have one page, 4096 bytes, and commas and colons mean something in them. So the layers are
-/// named from within the container's directory, by the links [`super::create`] put there: `layers/0` is the topmost.
+/// named from within the directory of the links [`super::create`] put there: `0` is the topmost.
 pub fn mount_root(container: &Container, rootless: bool) -> Result<PathBuf, Error> {
     let directory = container.directory();
-    let lower: Vec<String> = (0..container.settings.layers.len())
-        .map(|number| format!("{LAYERS}/{number}"))
-        .collect();
+    let count = container.settings.layers.len();
+    if count > MAX_LAYERS {
+        return Err(Error::Refused(layered::Error::TooMany(count).to_string()));
+    }
+    let lower: Vec<String> = (0..count).map(|number| number.to_string()).collect();
     // Overlay keeps its notes in extended attributes: trusted.* by default, which a user namespace may not write.
     let attributes = if rootless { ",userxattr" } else { "" };
-    let options = format!("lowerdir={},upperdir=upper,workdir=work{attributes}", lower.join(":"));
-    chdir(&directory).map_err(Error::kernel("enter the container's directory"))?;
+    let options = format!(
+        "lowerdir={},upperdir=../upper,workdir=../work{attributes}",
+        lower.join(":")
+    );
+    chdir(&directory.join(LAYERS)).map_err(Error::kernel("enter the container's directory"))?;
     let mounted = mount(
         Some("overlay"),
-        "root",
+        "../root",
         Some("overlay"),
         MsFlags::MS_NODEV,
         Some(options.as_str()),

@@ -258,6 +258,9 @@ impl Store {
         // Out of sight first: a crash in between leaves it among the pieces.
         let path = self.layer_path(chain);
         let going = store::Temporary(self.temporary_path());
+        // A directory its owner may not write cannot be moved by him either: its entry `..` would change. When it cannot
+        // be opened up, the move says why.
+        let _ = fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700));
         fs::rename(&path, &going.0).map_err(store::Error::io("remove", &path))?;
         tree::remove_path(&going.0).map_err(|errno| store::Error::Remove { path, errno })?;
         Ok(())

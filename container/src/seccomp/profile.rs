@@ -129,12 +129,19 @@ type Names = HashMap<&'static str, u32>;
 
 fn names_x86_64() -> Names {
     use syscalls::x86_64::Sysno;
-    Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
+    // The iterator leaves out the last.
+    Sysno::iter()
+        .chain([Sysno::last()])
+        .map(|call| (call.name(), call.id() as u32))
+        .collect()
 }
 
 fn names_x86() -> Names {
     use syscalls::x86::Sysno;
-    Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
+    Sysno::iter()
+        .chain([Sysno::last()])
+        .map(|call| (call.name(), call.id() as u32))
+        .collect()
 }
 
 fn flags(profile: &LinuxSeccomp) -> libc::c_ulong {

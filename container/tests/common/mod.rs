@@ -153,7 +153,8 @@ fn make_image() -> Result<PathBuf, String> {
     fs::write(root.join("secret/key"), "only for root\n").unwrap();
     fs::write(root.join("bin/not-a-program"), "neither ELF nor script\n").unwrap();
     fs::set_permissions(root.join("bin/not-a-program"), fs::Permissions::from_mode(0o644)).unwrap();
-    let applets = Command::new(root.join("bin/busybox")).arg("--list").output().unwrap();
+    // The host's own: while the copy was written another test may have forked, and its child still has it open.
+    let applets = Command::new(busybox).arg("--list").output().unwrap();
     for applet in String::from_utf8(applets.stdout)
         .unwrap()
         .lines()

@@ -43,8 +43,12 @@ impl TestStore {
 
     /// What a container of an image prints.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = common::container(arguments);
-        command.env("CONTAINER_STORE", self.path()).output().unwrap()
+        let mut command = common::container(["--rm"].iter().chain(arguments));
+        command
+            .env("CONTAINER_STORE", self.path())
+            .env("CONTAINER_STATE", self.0.path().join("containers"))
+            .output()
+            .unwrap()
     }
 
     /// Everything below the store that is no lock and no index: what a removed image must not leave.
