@@ -151,14 +151,10 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         Err(errno) => return Err(errno),
     }
     let directory = open_own(parent, name, DIRECTORY)?;
+    // To be read, searched and emptied. Whoever is not its owner is root, whom modes do not stop.
+    let _ = fchmod(directory.as_fd(), Mode::S_IRWXU);
     for name in names(directory.as_fd())? {
-        match remove(directory.as_fd(), name.to_bytes()) {
-            Err(Errno::EACCES) => {
-                fchmod(directory.as_fd(), Mode::S_IRWXU)?;
-                remove(directory.as_fd(), name.to_bytes())?;
-            }
-            result => result?,
-        }
+        remove(directory.as_fd(), name.to_bytes())?;
     }
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)
 }
