@@ -1,4 +1,4 @@
-//! A machine from a snapshot: the same recipe as [`vm`](crate::vm), with what took the time left out. No kernel is loaded and
+//! A machine from a snapshot: the same recipe as [`vm`], with what took the time left out. No kernel is loaded and
 //! none boots; memory, registers and controllers are as they were, and the guest does not notice.
 
 use std::path::PathBuf;

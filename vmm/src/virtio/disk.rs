@@ -1,7 +1,7 @@
 //! What is behind a disk: a file, used in one of three ways.
 //!
 //! `FILE` is written to. `FILE:ro` cannot be: the guest is told so, and the file is not even open for writing. `FILE:cow`
-//! looks writable and never changes: what the guest writes goes into an [overlay](crate::virtio::overlay).
+//! looks writable and never changes: what the guest writes goes into an [overlay].
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};

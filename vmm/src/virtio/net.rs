@@ -2,7 +2,7 @@
 //!
 //! What the guest writes: frames into the second queue, each behind a header of 12 bytes that says what is left to do on it
 //! (a checksum, cutting into segments); empty buffers into the first. What the host answers: it hands frame and header to
-//! the [tap](crate::virtio::tap) as they are, which reads the header itself, and fills the empty buffers with what the
+//! the [tap] as they are, which reads the header itself, and fills the empty buffers with what the
 //! tap has for the guest.
 
 use std::os::fd::{AsFd, BorrowedFd};
