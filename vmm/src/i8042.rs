@@ -5,8 +5,8 @@
 //!
 //! Linux also looks for a keyboard here, and how long it looks depends on the answer. A chip that seems ready and says nothing
 //! costs 500 ms: after its first command Linux waits so long for a reply. Our status says at every reading that a byte
-//! waits to be fetched. Linux fetches 16, sees no end, and concludes that no controller is there: 33 exits and less than
-//! a millisecond (drivers/input/serio/i8042.c, `i8042_flush`). Bit 1 must stay clear meanwhile: before it resets the machine, Linux
+//! waits to be fetched. Linux fetches 16, sees no end, and concludes that no controller is there
+//! (drivers/input/serio/i8042.c, `i8042_flush`). Bit 1 must stay clear meanwhile: before it resets the machine, Linux
 //! waits until the chip can take a command (arch/x86/kernel/reboot.c, `kb_wait`).
 
 /// Data: what is typed, for those who have a keyboard. Nobody answers.
