@@ -142,6 +142,24 @@ fn a_command_killed_at_any_moment_leaves_nothing_that_rm_would_not_find() {
 }
 
 #[test]
+fn what_a_command_left_between_two_steps_goes_with_the_next_command() {
+    let lab = lab_or_skip!();
+    lab.text(["run", "-d", "--name", "kept", "busybox", "sleep", "1000"]);
+    // Killed after the name was taken, before the container was there; after the directory, before its lock; and while
+    // the directory was on its way out.
+    let id = "0123456789abcdef".repeat(4);
+    std::os::unix::fs::symlink(&id, lab.state().join("names/taken")).unwrap();
+    fs::create_dir(lab.state().join(format!("containers/{id}.new"))).unwrap();
+    fs::create_dir_all(lab.state().join(format!("containers/{id}.old/upper/etc"))).unwrap();
+    let count = |directory: &str| fs::read_dir(lab.state().join(directory)).unwrap().count();
+    assert_eq!((count("names"), count("containers")), (2, 3));
+    assert_eq!(lab.text(["ps", "-aq"]).lines().count(), 1);
+    assert_eq!((count("names"), count("containers")), (1, 1));
+    lab.text(["rm", "-f", "kept"]);
+    lab.assert_empty();
+}
+
+#[test]
 fn commands_that_meet_at_one_container_take_turns() {
     let lab = lab_or_skip!();
     lab.text(["run", "-d", "--name", "shared", "busybox", "sleep", "1000"]);

@@ -27,16 +27,7 @@ pub fn create(place: &Place, mut settings: Settings) -> Result<Container, Error>
         settings.hostname = naming::short(&id).to_owned();
     }
 
-    let new = place.containers().join(format!("{id}.new"));
-    fs::create_dir(&new).map_err(Error::io("create", &new))?;
-    let lock_path = new.join("lock");
-    // Held while the directory is in the making: what nobody holds was left by a crash.
-    let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| Error::Io {
-        action: "lock",
-        path: lock_path,
-        errno,
-    })?;
+    let (new, _lock) = begin(place, &id)?;
     let prepared = prepare(place, &new, &mut settings);
     let named = prepared.and_then(|()| take_name(place, &mut settings, &new));
     if let Err(error) = named {
@@ -51,6 +42,22 @@ pub fn create(place: &Place, mut settings: Settings) -> Result<Container, Error>
         place: place.clone(),
         settings,
     })
+}
+
+/// Makes the directory in which a container is prepared, and takes its lock: what nobody holds was left by a crash. Under
+/// the lock on names, so that one without a lock file was left by a crash too ([`super::settle::settle_all`]).
+fn begin(place: &Place, id: &str) -> Result<(PathBuf, Flock<File>), Error> {
+    let _names = lock_names(place)?;
+    let new = place.containers().join(format!("{id}.new"));
+    fs::create_dir(&new).map_err(Error::io("create", &new))?;
+    let lock_path = new.join("lock");
+    let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| Error::Io {
+        action: "lock",
+        path: lock_path,
+        errno,
+    })?;
+    Ok((new, lock))
 }
 
 fn prepare(place: &Place, new: &Path, settings: &mut Settings) -> Result<(), Error> {
@@ -173,7 +180,7 @@ fn owner(place: &Place, name: &str) -> Option<String> {
     place.container(&id).exists().then_some(id)
 }
 
-/// Names change under this lock only.
+/// Names change under this lock only, and containers begin under it.
 pub(super) fn lock_names(place: &Place) -> Result<Flock<File>, Error> {
     let path = place.lock();
     let file = File::options().write(true).create(true).truncate(false).open(&path);

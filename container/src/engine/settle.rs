@@ -1,6 +1,7 @@
 //! Clearing away: what a container holds while it runs, what a killed supervisor left, and the container itself.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -53,30 +54,63 @@ pub fn settle_all(place: &Place) -> Result<(), Error> {
             }
         }
     }
-    let directory = place.containers();
-    for entry in fs::read_dir(&directory)
-        .map_err(Error::io("list", &directory))?
-        .flatten()
+    clear_away_halves(place)
+}
+
+/// Removes the directories of containers half made or half removed, and names whose container is gone, unless somebody
+/// is at work on them right now.
+fn clear_away_halves(place: &Place) -> Result<(), Error> {
+    if halves(place)?.is_empty() && dangling_names(place)?.is_empty() {
+        return Ok(());
+    }
+    let mut abandoned = Vec::new();
     {
-        let path = entry.path();
-        let half = path
-            .extension()
-            .is_some_and(|extension| extension == "new" || extension == "old");
-        if !half {
-            continue;
+        // Under this lock nobody is between making a directory and its lock file, or a name and its container: what looks
+        // so now was left by a command that was killed there.
+        let _names = lock_names(place)?;
+        for name in dangling_names(place)? {
+            fs::remove_file(&name).map_err(Error::io("give up the name", &name))?;
         }
-        // Somebody may be at it right now; then its lock is held. One in the making gets its lock in its first moment, one
-        // on its way out may have lost it.
-        let is_going = path.extension().is_some_and(|extension| extension == "old");
-        let abandoned = match fs::File::open(path.join("lock")) {
-            Ok(lock) => Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok(),
-            Err(_) => is_going,
-        };
-        if abandoned {
-            volume::remove_tree(&path)?;
+        for path in halves(place)? {
+            match fs::File::open(path.join("lock")) {
+                // Whoever makes or removes a container holds its lock for as long.
+                Ok(lock) => {
+                    if let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+                        abandoned.push((path, Some(lock)));
+                    }
+                }
+                // Its removal may still be going on, past this file; two can remove one tree together.
+                Err(_) => abandoned.push((path, None)),
+            }
         }
     }
+    for (path, _lock) in abandoned {
+        volume::remove_tree(&path)?;
+    }
     Ok(())
+}
+
+/// Directories of containers in the making (`.new`) and on their way out (`.old`).
+fn halves(place: &Place) -> Result<Vec<PathBuf>, Error> {
+    let is_half = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension == "new" || extension == "old")
+    };
+    Ok(listed(&place.containers())?.filter(is_half).collect())
+}
+
+/// Names that stand for no container.
+fn dangling_names(place: &Place) -> Result<Vec<PathBuf>, Error> {
+    let dangles = |path: &PathBuf| {
+        let id = fs::read_link(path).ok();
+        id.is_some_and(|id| !place.containers().join(id).exists())
+    };
+    Ok(listed(&place.names())?.filter(dangles).collect())
+}
+
+fn listed(directory: &Path) -> Result<impl Iterator<Item = PathBuf>, Error> {
+    let entries = fs::read_dir(directory).map_err(Error::io("list", directory))?;
+    Ok(entries.flatten().map(|entry| entry.path()))
 }
 
 /// Removes the container's directory and gives up its name. It does not run any more.
