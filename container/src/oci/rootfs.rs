@@ -4,6 +4,7 @@
 //! every path is the engine's word about a file system that is not to be trusted is what makes the difference. Paths are
 //! followed by [`Root`], mounts are placed by [`Tree`].
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -427,16 +428,47 @@ impl Built {
 
 /// What masked paths are covered with: files with the host's null device, directories with one empty directory.
 struct Masks {
-    null: Tree,
-    empty: Tree,
+    null: Mask,
+    empty: Mask,
+}
+
+/// A mount that covers the first path it is put on; the others are covered by copies of it.
+///
+/// Copies are made once it is placed, not before: a mount that is nowhere can be copied since Linux 6.15 only.
+struct Mask {
+    tree: Tree,
+    is_placed: Cell<bool>,
+}
+
+impl Mask {
+    fn new(tree: Tree) -> Mask {
+        Mask {
+            tree,
+            is_placed: Cell::new(false),
+        }
+    }
+
+    fn cover(&self, target: &OwnedFd) -> Result<(), Errno> {
+        match self.is_placed.replace(true) {
+            false => self.tree.place_on(target.as_fd()),
+            true => Tree::copy_of_open(self.tree.as_fd(), false)?.place_on(target.as_fd()),
+        }
+    }
 }
 
 impl Masks {
     fn new(null: &OwnedFd) -> Result<Masks, Error> {
         let options = ["size=0".to_owned(), "nr_inodes=1".to_owned()];
         Ok(Masks {
-            null: Tree::copy_of_open(null.as_fd(), false).map_err(Error::step("bind", Path::new("/dev/null")))?,
-            empty: Tree::new_file_system("tmpfs", "tmpfs", &options, INERT | libc::MOUNT_ATTR_RDONLY)?,
+            null: Mask::new(
+                Tree::copy_of_open(null.as_fd(), false).map_err(Error::step("bind", Path::new("/dev/null")))?,
+            ),
+            empty: Mask::new(Tree::new_file_system(
+                "tmpfs",
+                "tmpfs",
+                &options,
+                INERT | libc::MOUNT_ATTR_RDONLY,
+            )?),
         })
     }
 
@@ -448,9 +480,8 @@ impl Masks {
             other => other.map_err(&failed)?,
         };
         let is_directory = fstat(&target).map_err(&failed)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        let cover = if is_directory { &self.empty } else { &self.null };
-        let copy = Tree::copy_of_open(cover.as_fd(), false).map_err(&failed)?;
-        copy.place_on(target.as_fd()).map_err(failed)
+        let mask = if is_directory { &self.empty } else { &self.null };
+        mask.cover(&target).map_err(failed)
     }
 }
 
