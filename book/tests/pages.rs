@@ -1,0 +1,146 @@
+//! The pages hold together: parts, included code, links, words, exercises.
+
+// All of this file is test, its helpers too.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use book::pages::{self, Page};
+use book::{blocks, folder, preprocess};
+
+fn all() -> Vec<Page> {
+    pages::all(&folder().join("src")).unwrap()
+}
+
+/// Fails with all complaints at once.
+fn none(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn every_chapter_has_its_parts() {
+    let lacking = all().into_iter().filter(Page::is_chapter);
+    none(
+        lacking
+            .filter_map(|page| {
+                Some(format!(
+                    "{}: no `## {}` where it belongs",
+                    page.name,
+                    page.missing_section()?
+                ))
+            })
+            .collect(),
+    );
+}
+
+#[test]
+fn every_page_can_be_shown() {
+    let failed = |page: Page| preprocess::page(&page.name, &page.text).err();
+    none(
+        all()
+            .into_iter()
+            .filter_map(failed)
+            .map(|error| error.to_string())
+            .collect(),
+    );
+}
+
+#[test]
+fn included_code_exists() {
+    let mut complaints = Vec::new();
+    for page in all() {
+        for (file, anchor) in page.includes() {
+            let place = format!("{}: {}:{anchor}", page.name, file.display());
+            match fs::read_to_string(folder().join("src").join(&file)) {
+                Err(error) => complaints.push(format!("{place}: {error}")),
+                Ok(_) if anchor.is_empty() => complaints.push(format!("{place}: include by anchor, not whole files")),
+                Ok(code) => match pages::anchored(&code, &anchor) {
+                    Some(lines) if lines.iter().any(|line| !line.trim().is_empty()) => {}
+                    _ => complaints.push(format!("{place}: no such anchor, or nothing in it")),
+                },
+            }
+        }
+    }
+    none(complaints);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let (pages, source) = (all(), folder().join("src"));
+    let mut complaints = Vec::new();
+    for page in &pages {
+        for (_, target) in page.links() {
+            if let Some(what) = pages::broken(&source, page, &pages, &target) {
+                complaints.push(format!("{}: {what}", page.name));
+            }
+        }
+    }
+    none(complaints);
+}
+
+#[test]
+fn terms_are_spelt_as_in_the_glossary() {
+    let pages = all();
+    let Some(glossary) = pages.iter().find(|page| page.name == "a-glossary.md") else {
+        return;
+    };
+    let terms = pages::terms(glossary);
+    assert!(terms.len() >= 20, "the glossary has {} terms", terms.len());
+    let wrong = |page: &Page| {
+        let found = pages::misspelt(page, &terms).into_iter();
+        found
+            .map(|(line, written, term)| format!("{}:{line}: `{written}`: the glossary writes `{term}`", page.name))
+            .collect::<Vec<_>>()
+    };
+    none(pages.iter().flat_map(wrong).collect());
+}
+
+#[test]
+fn every_figure_is_shown() {
+    let shown: BTreeSet<String> = all()
+        .iter()
+        .flat_map(|page| {
+            page.links()
+                .into_iter()
+                .filter_map(|(_, target)| target.strip_prefix("figures/").map(str::to_owned))
+        })
+        .collect();
+    let there = fs::read_dir(folder().join("src/figures")).into_iter().flatten();
+    let there = there.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    none(
+        there
+            .filter(|name| !shown.contains(name))
+            .map(|name| format!("figures/{name} is in no chapter"))
+            .collect(),
+    );
+}
+
+#[test]
+fn every_command_block_follows_the_rules() {
+    none(
+        all()
+            .iter()
+            .filter_map(|page| Some(format!("{}: {}", page.name, blocks::parse(&page.text).err()?)))
+            .collect(),
+    );
+}
+
+#[test]
+fn every_exercise_is_shown_and_compiled() {
+    let listed = fs::read_to_string(folder().join("tests/exercises.rs")).unwrap();
+    let pages = all();
+    let mut complaints = Vec::new();
+    for entry in fs::read_dir(folder().join("exercises")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !listed.contains(&format!("\"{name}\"")) {
+            complaints.push(format!("exercises/{name} is not in tests/exercises.rs"));
+        }
+        // `02-median` belongs to the chapter whose file's name begins with `02`.
+        let chapter = pages.iter().find(|page| page.name[..2] == name[..2]);
+        if chapter.is_some_and(|page| !page.text.contains(&format!("../exercises/{name}/stub.rs:stub"))) {
+            complaints.push(format!("its chapter does not include ../exercises/{name}/stub.rs:stub"));
+        }
+    }
+    none(complaints);
+}
