@@ -30,6 +30,11 @@ const COMMAND: &str = "/.lab/command";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn main() {
+    if let Err(error) = mounts::leave_the_first_root() {
+        eprintln!(
+            "init: cannot move off the first root file system: {error}. No container can be started in this guest"
+        );
+    }
     mounts::mount_all();
     console::leave_bytes_alone();
     console::take();
