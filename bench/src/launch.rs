@@ -182,8 +182,10 @@ impl Running {
         // A group of its own: Ctrl-C reaches the harness only, and a launcher can be killed with all it started.
         command.process_group(0);
 
+        // ANCHOR: start_line
         let start_ns = monotonic_ns();
         let spawned = command.spawn();
+        // ANCHOR_END: start_line
 
         // `command` must not keep the writing ends: the pipe would never report its end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -286,19 +288,23 @@ impl Running {
             fds.push(PollFd::new(stdout.as_fd(), PollFlags::POLLIN));
         }
         fds.push(PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN));
+        // ANCHOR: finish_line
         let polled = poll(&mut fds, left);
         let now = monotonic_ns();
+        // ANCHOR_END: finish_line
         match polled {
             Ok(_) => {}
             Err(Errno::EINTR) => return Ok(()),
             Err(error) => return Err(errno("wait for the launcher")(error)),
         }
         let launcher_ended = fds.pop().and_then(|fd| fd.any()).unwrap_or(false);
+        // ANCHOR: first_byte
         let before = self.outcome.stdout.len();
         self.read_stdout()?;
         if self.outcome.first_byte_ns.is_none() && self.outcome.stdout.len() > before {
             self.outcome.first_byte_ns = Some(now);
         }
+        // ANCHOR_END: first_byte
         if launcher_ended {
             // Somebody it left behind may hold the pipe open for ever: with the launcher the run is over.
             self.stdout = None;

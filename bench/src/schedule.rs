@@ -9,6 +9,7 @@
 const SEED: u64 = 0x1507_a7e5;
 
 /// For each of `rounds` rounds, the order in which the contenders `0..contenders` run.
+// ANCHOR: rounds
 pub fn rounds(contenders: usize, rounds: usize) -> Vec<Vec<usize>> {
     let mut lots = fastrand::Rng::with_seed(SEED);
     let mut order: Vec<usize> = (0..contenders).collect();
@@ -23,6 +24,7 @@ pub fn rounds(contenders: usize, rounds: usize) -> Vec<Vec<usize>> {
     }
     schedule
 }
+// ANCHOR_END: rounds
 
 #[cfg(test)]
 mod tests {

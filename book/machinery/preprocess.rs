@@ -1,8 +1,10 @@
 //! The step between the chapters as written and as mdBook renders them.
 
+use std::fs;
+
 use mdbook_preprocessor::book::{Book, BookItem};
 
-use crate::{blocks, compare, figures, folder, numbers};
+use crate::{blocks, compare, figures, folder, numbers, pages};
 
 /// A page that cannot be shown as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,8 @@ pub fn page(page: &str, text: &str) -> Result<String, Error> {
         let fence = fences.iter().find(|fence| fence.lines.contains(&number));
         let filled = match fence {
             None => prose(line),
-            Some(fence) if !blocks::is_console(fence.info) => Ok(line.to_owned()),
+            Some(_) if line.starts_with("{{#include ") => code(line),
+            Some(fence) if !blocks::is_console(fence.info) => Ok(line.to_owned() + &source(text, fence, number)),
             Some(fence) if number == fence.lines.start => Ok("```console".to_owned()),
             Some(fence) if number + 1 == fence.lines.end => Ok(format!("```\n{}", note(&blocks::needs(fence.info)))),
             Some(_) => Ok(compare::shown(line)),
@@ -70,12 +73,56 @@ fn prose(line: &str) -> Result<String, String> {
         result.push_str(&match name {
             "number" => numbers::resolve(&recorded, words).map_err(|error| error.to_string())?,
             "chart" => figures::chart(&recorded, words.trim()).map_err(|error| error.to_string())?,
-            "include" | "title" => rest[start..start + length + 2].to_owned(),
+            "title" => rest[start..start + length + 2].to_owned(),
             _ => return Err(format!("nobody knows what {{{{#{directive}}}}} is")),
         });
         rest = &rest[start + length + 2..];
     }
     Ok(result + rest)
+}
+
+/// The code between two anchors, without the indentation it has in its file, nor the marks of other anchors in it.
+fn code(line: &str) -> Result<String, String> {
+    let (file, anchor) = include(line).ok_or("write {{#include FILE:ANCHOR}} alone on its line, in a block")?;
+    let text = fs::read_to_string(folder().join("src").join(file)).map_err(|error| format!("{file}: {error}"))?;
+    let lines =
+        pages::anchored(&text, anchor).ok_or_else(|| format!("{file} has no `ANCHOR: {anchor}` with an end"))?;
+    let lines: Vec<&str> = lines
+        .into_iter()
+        .filter(|line| !line.trim_start().starts_with("// ANCHOR"))
+        .collect();
+    let indentation = |line: &&str| line.len() - line.trim_start().len();
+    let least = lines
+        .iter()
+        .filter(|line| !line.trim().is_empty())
+        .map(indentation)
+        .min();
+    let least = least.unwrap_or(0);
+    Ok(lines
+        .iter()
+        .map(|line| line.get(least..).unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join("\n"))
+}
+
+/// File and anchor of an include.
+fn include(line: &str) -> Option<(&str, &str)> {
+    line.trim()
+        .strip_prefix("{{#include ")?
+        .strip_suffix("}}")?
+        .split_once(':')
+}
+
+/// Behind a block that includes code: which file it is from.
+fn source(page: &str, fence: &blocks::Fence, number: usize) -> String {
+    let mut inside = page.lines().take(fence.lines.end).skip(fence.lines.start);
+    match inside.find_map(include) {
+        Some((file, _)) if number + 1 == fence.lines.end => {
+            let file = file.trim_start_matches("../");
+            format!("\n\n<p class=\"source\">{file}</p>\n")
+        }
+        _ => String::new(),
+    }
 }
 
 /// `![text](figures/NAME.svg)` alone on its line.
@@ -89,7 +136,7 @@ fn note(needs: &[String]) -> String {
     let words: Vec<String> = needs
         .iter()
         .map(|need| match need.as_str() {
-            "kvm" => "<code>/dev/kvm</code> (no KVM? put <code>lab testbed</code> in front of each command)".to_owned(),
+            "kvm" => "<code>/dev/kvm</code>; without it: <code>lab testbed COMMAND</code>, or <code>lab testbed sh -c 'COMMANDS'</code> for those that share files".to_owned(),
             "root" => "root".to_owned(),
             "qemu" => "QEMU (<code>lab testbed</code> says what to install)".to_owned(),
             "network-ns" => "permission to make network namespaces".to_owned(),
@@ -120,6 +167,16 @@ mod tests {
         assert!(error.starts_with("x.md:2: "), "{error}");
         assert!(page("x.md", "{{#nonsense}}").is_err());
         assert!(page("x.md", "![no such](figures/none.svg)").is_err());
-        assert_eq!(page("x.md", "{{#include a.rs:b}}").unwrap(), "{{#include a.rs:b}}\n");
+    }
+
+    #[test]
+    fn code_comes_without_its_indentation_and_with_its_file() {
+        let text = page("x.md", "```rust\n{{#include ../../vmm/src/empty.rs:empty}}\n```\n").unwrap();
+        assert!(text.starts_with("```rust\nlet kvm = vm::open_kvm()?;\n"), "{text}");
+        assert!(
+            text.ends_with("```\n\n<p class=\"source\">vmm/src/empty.rs</p>\n\n"),
+            "{text}"
+        );
+        assert!(page("x.md", "```rust\n{{#include ../../vmm/src/empty.rs:none}}\n```\n").is_err());
     }
 }

@@ -71,4 +71,5 @@ macro_rules! exercise {
     };
 }
 
+exercise!(finish_line, "01-finish-line");
 exercise!(median, "02-median");

@@ -18,6 +18,7 @@ const PORT: u16 = 0x0c;
 
 /// Builds the machine and returns when its one instruction has left the guest.
 pub fn run(marks: Marks) -> Result<(), Error> {
+    // ANCHOR: empty
     let kvm = vm::open_kvm()?;
     marks.mark(Phase::KvmOpened);
     let vm = vm::create(&kvm)?;
@@ -36,4 +37,5 @@ pub fn run(marks: Marks) -> Result<(), Error> {
         Ok(other) => Err(crate::vcpu::Error::Unexpected(format!("{other:?}")).into()),
         Err(error) => Err(crate::vcpu::Error::Run(error).into()),
     }
+    // ANCHOR_END: empty
 }

@@ -102,6 +102,7 @@ pub fn regions(memory: &GuestMemoryMmap) -> impl Iterator<Item = Range<u64>> + '
 }
 
 /// Tells KVM where guest memory lies in our address space, one slot per region.
+// ANCHOR: give_to
 pub fn give_to(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), Error> {
     for (slot, region) in memory.iter().enumerate() {
         let mapping = region.get_mmap();
@@ -121,6 +122,7 @@ pub fn give_to(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), Error> {
     }
     Ok(())
 }
+// ANCHOR_END: give_to
 
 /// Names a mapping for whoever reads our smaps. A kernel without CONFIG_ANON_VMA_NAME says no, and nothing is lost.
 fn name(mapping: &MmapRegion) {
@@ -146,6 +148,7 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64
     let slice = memory
         .get_slice(GuestAddress(address), whole as usize)
         .map_err(|_| Error::Address(address))?;
+    // ANCHOR: map_file
     // SAFETY: the range is inside one region of guest memory, as get_slice checked, so that MAP_FIXED replaces nothing
     // but guest memory nobody uses yet.
     let mapped = unsafe {
@@ -159,6 +162,7 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64
             offset as libc::off_t,
         )
     };
+    // ANCHOR_END: map_file
     if mapped == libc::MAP_FAILED {
         Err(Error::Map(io::Error::last_os_error()))
     } else {

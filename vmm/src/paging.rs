@@ -15,6 +15,7 @@ const ENTRIES: usize = 512;
 const LARGE_PAGE: u64 = 2 << 20;
 
 /// Writes the tables.
+// ANCHOR: write
 pub fn write(memory: &GuestMemoryMmap) -> Result<(), GuestMemoryError> {
     memory.write_obj(layout::PDPT | PRESENT | WRITABLE, GuestAddress(layout::PML4))?;
     memory.write_obj(layout::PD | PRESENT | WRITABLE, GuestAddress(layout::PDPT))?;
@@ -24,3 +25,4 @@ pub fn write(memory: &GuestMemoryMmap) -> Result<(), GuestMemoryError> {
     }
     memory.write_slice(&directory, GuestAddress(layout::PD))
 }
+// ANCHOR_END: write

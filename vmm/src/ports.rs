@@ -113,6 +113,7 @@ impl Ports {
                 _ => {}
             },
             ports::PANIC => return Ok(Outcome::Panic),
+            // ANCHOR: serial
             ports::SERIAL..=SERIAL_LAST => {
                 for &byte in data {
                     self.serial.write((port - ports::SERIAL) as u8, byte);
@@ -122,6 +123,7 @@ impl Ports {
                     self.marks.mark(Phase::FirstOutput);
                 }
             }
+            // ANCHOR_END: serial
             i8042::COMMAND if i8042::resets(data) => return Ok(Outcome::Exit(0)),
             // A PC ignores writes nobody claims.
             _ => {}

@@ -36,12 +36,14 @@ const TARGET: u64 = CODE + 0x30;
 
 /// The guests: count down from rcx and say so; say so for ever; call the kernel; be the kernel, and prove it by reading
 /// CR0, which only kernel mode may (anything else faults, and without an IDT that shuts the processor down).
+// ANCHOR: programs
 const PROGRAMS: [(u64, &[u8]); 4] = [
     (COUNT, &[0x48, 0xff, 0xc9, 0x75, 0xfb, 0xe6, PORT]), // dec rcx; jnz $-3; out PORT, al
     (EXITS, &[0xe6, PORT, 0xeb, 0xfc]),                   // out PORT, al; jmp $-2
     (SYSCALL, &[0x0f, 0x05]),                             // syscall
     (TARGET, &[0x0f, 0x20, 0xc0, 0xe6, PORT]),            // mov rax, cr0; out PORT, al
 ];
+// ANCHOR_END: programs
 
 const MSR_STAR: u32 = 0xc000_0081;
 const MSR_LSTAR: u32 = 0xc000_0082;

@@ -82,6 +82,7 @@ pub fn set_up(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: Entry) -> Result<(
         ..Default::default()
     };
     match entry {
+        // ANCHOR: linux64
         Entry::Linux64(rip) => {
             paging::write(memory)?;
             special.cs = gdt::segment(gdt::CODE_SELECTOR, gdt::CODE);
@@ -91,6 +92,7 @@ pub fn set_up(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: Entry) -> Result<(
             special.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
             (general.rip, general.rsi) = (rip, layout::BOOT_PARAMS);
         }
+        // ANCHOR_END: linux64
         Entry::Pvh(rip) => {
             special.cs = gdt::segment(gdt::CODE_SELECTOR, gdt::CODE_32);
             (general.rip, general.rbx) = (rip, layout::PVH_START_INFO);

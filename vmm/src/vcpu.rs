@@ -62,6 +62,7 @@ pub enum Error {
 /// Runs the guest until it ends, under `watch`. None: a signal called the vCPU out of the guest; it can go on where it
 /// was.
 pub fn run(vcpu: &mut VcpuFd, machine: &Machine, watch: &mut Watch) -> Result<Option<End>, Error> {
+    // ANCHOR: loop
     loop {
         watch.entering(vcpu).map_err(Error::Run)?;
         match watch.left(vcpu.run(), machine) {
@@ -89,6 +90,7 @@ pub fn run(vcpu: &mut VcpuFd, machine: &Machine, watch: &mut Watch) -> Result<Op
             Err(error) => return Err(Error::Run(error)),
         }
     }
+    // ANCHOR_END: loop
 }
 
 /// `hlt` waits for an interrupt. With interrupt controllers KVM waits itself; without, nothing will ever send one: the guest will wait for ever, and so

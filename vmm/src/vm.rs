@@ -227,10 +227,12 @@ pub fn run(config: &Config) -> Result<End, Error> {
     memory::give_to(&vm, &memory)?;
     marks.mark(Phase::MemoryMapped);
 
+    // ANCHOR: load
     let kernel = kernel::load(&memory, &config.kernel, config.pvh)?;
     let initrd = initrd::place(&memory, &config.initrd, &config.start, kernel.end)?;
     let line = command_line::build(config, marks.wanted() || config.snapshot.is_some());
     boot::write(&memory, kernel.setup_header, &line, initrd)?;
+    // ANCHOR_END: load
     if let Entry::Pvh(_) = kernel.entry {
         pvh::write(&memory, initrd).map_err(boot::Error::from)?;
     }

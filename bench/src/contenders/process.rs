@@ -26,11 +26,13 @@ impl Contender for Process {
         "process"
     }
 
+    // ANCHOR: command
     fn command(&self, request: &Request) -> io::Result<Command> {
         let mut command = command(&self.program);
         command.args(request.workload);
         Ok(command)
     }
+    // ANCHOR_END: command
 
     fn details(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("isolation".into(), "none".into())])

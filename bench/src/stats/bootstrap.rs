@@ -53,6 +53,7 @@ pub fn compare(a: &str, a_samples: &[u64], b: &str, b_samples: &[u64]) -> Compar
 ///
 /// Passed when the interval [shows no difference](shows_no_difference) and is [narrow enough](narrow_enough) for that
 /// to mean something. Never passed without samples.
+// ANCHOR: null_test
 pub fn null_test(contender: &str, first: &[u64], second: &[u64]) -> NullTest {
     let (ratio, ci95) = ratio_of_medians(first, second, REDRAWS, SEED);
     NullTest {
@@ -62,6 +63,7 @@ pub fn null_test(contender: &str, first: &[u64], second: &[u64]) -> NullTest {
         passed: shows_no_difference(ci95) && narrow_enough(ci95),
     }
 }
+// ANCHOR_END: null_test
 
 /// Whether a null test's interval contains 1, or lies within [`NULL_TOLERANCE`] of it as a whole.
 pub fn shows_no_difference([low, high]: [f64; 2]) -> bool {

@@ -24,6 +24,7 @@ use core::fmt::Write;
 
 use protocol::phase::Phase;
 
+// ANCHOR: main
 /// Entered from `entry::start`, on the kernel's own tables and stack.
 extern "C" fn main(parameters: u64) -> ! {
     let marks = boot::marks_wanted(parameters);
@@ -43,6 +44,7 @@ extern "C" fn main(parameters: u64) -> ! {
     }
     entry::enter_program(ready.entry, ready.stack)
 }
+// ANCHOR_END: main
 
 /// The kernel's own failure: say it on the serial port, which needs nothing that may be broken, and end the machine.
 #[panic_handler]

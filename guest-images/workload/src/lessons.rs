@@ -92,12 +92,14 @@ pub fn idle() -> c_int {
     }
 }
 
+// ANCHOR: crash
 /// Writes through a null pointer, as broken programs do.
 pub fn crash() -> c_int {
     // SAFETY: there is none. This is the lesson: the kernel must end this process and nothing else.
     unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
     0
 }
+// ANCHOR_END: crash
 
 fn xorshift(mut state: u64) -> u64 {
     state ^= state >> 12;
