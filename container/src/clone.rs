@@ -38,8 +38,10 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error>
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers, for which zero is the documented default.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    // ANCHOR: arguments
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd).addr() as u64;
+    // ANCHOR_END: arguments
     // A child that becomes the caller's sibling ends as the caller does; the kernel wants no other signal named.
     args.exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 {
         libc::SIGCHLD as u64
@@ -52,6 +54,7 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error>
     }
     // SAFETY: the arguments are a valid clone_args of the given size. Without CLONE_VM the child has its own memory,
     // and with stack 0 it runs on its copy of this stack, as after fork(2).
+    // ANCHOR: call
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match Errno::result(pid) {
         Ok(0) => Ok(Side::Container),
@@ -60,6 +63,7 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error>
             // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that is ours alone.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
+        // ANCHOR_END: call
         Err(errno) => Err(Error {
             errno,
             cure: cure(errno),

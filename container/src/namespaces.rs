@@ -63,6 +63,7 @@ impl Namespace {
     /// The flag that asks clone(2) for a new one.
     pub const fn clone_flag(self) -> u64 {
         // The constants are C ints; CLONE_NEWUSER and its neighbours are positive, so the widening is exact.
+        // ANCHOR: flags
         (match self {
             Namespace::User => libc::CLONE_NEWUSER,
             Namespace::Mount => libc::CLONE_NEWNS,
@@ -72,6 +73,7 @@ impl Namespace {
             Namespace::Ipc => libc::CLONE_NEWIPC,
             Namespace::Cgroup => libc::CLONE_NEWCGROUP,
         }) as u64
+        // ANCHOR_END: flags
     }
 }
 

@@ -79,10 +79,12 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     };
     drop(container_end);
 
+    // ANCHOR: users
     if let Some(users) = users {
         users.write(pid)?;
         config.marks.mark(Phase::UserMapWritten);
     }
+    // ANCHOR_END: users
     let image = match (&config.image, users) {
         (Image::Directory(path), Some(users)) if users.is_range() => shifted(path, pid, true)?,
         (Image::Layers(layers), Some(users)) if users.is_range() => shifted(&layers.store, pid, layers.is_read_only())?,

@@ -70,12 +70,14 @@ impl Key {
         self.bytes(&(number as u64).to_le_bytes())
     }
 
+    // ANCHOR: bytes
     fn bytes(mut self, bytes: &[u8]) -> Key {
         // The length in front keeps "ab", "c" from being "a", "bc".
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
         self
     }
+    // ANCHOR_END: bytes
 }
 
 /// Where a store has the cache's records. What they name are blobs of the store like any other.

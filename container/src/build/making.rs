@@ -184,6 +184,7 @@ impl Builder<'_> {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
+        // ANCHOR: run_key
         let key = Key::new("run", &state.diff_ids())
             .text(&self.epoch.to_string())
             .texts(arguments.iter().map(String::as_str))
@@ -191,6 +192,7 @@ impl Builder<'_> {
             .texts(variables.iter().map(String::as_str))
             .texts([user.as_str(), state.workdir(), network].into_iter())
             .finish();
+        // ANCHOR_END: run_key
         let circumstances = [
             ("the command", arguments.join(" ")),
             ("the user", user.clone()),

@@ -138,6 +138,7 @@ impl Cgroup {
     ///
     /// It writes `0`, "me", to `tasks`. Writing a process id to `cgroup.procs` would move a whole process, for which
     /// the kernel waits until every processor has passed a quiet state: milliseconds on an idle machine.
+    // ANCHOR: join
     pub fn join(&self) -> Result<(), Error> {
         for group in self.groups.iter().filter(|group| !group.v2) {
             let tasks = group.directory.join("tasks");
@@ -145,6 +146,7 @@ impl Cgroup {
         }
         Ok(())
     }
+    // ANCHOR_END: join
 
     /// Has the cgroups removed, and waits until they are.
     pub fn remove(self) -> Result<(), Error> {

@@ -13,6 +13,7 @@ pub(super) fn group(hierarchy: &Hierarchy, name: &str, controller: Controller, l
         value: value.to_string(),
         optional,
     };
+    // ANCHOR: limits
     let settings = match controller {
         Controller::Memory => vec![
             setting("memory.limit_in_bytes", limit, false),
@@ -25,6 +26,7 @@ pub(super) fn group(hierarchy: &Hierarchy, name: &str, controller: Controller, l
         ],
         Controller::Pids => vec![setting("pids.max", limit, false)],
     };
+    // ANCHOR_END: limits
     Group {
         directory: hierarchy.own.join(name),
         settings,

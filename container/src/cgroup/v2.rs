@@ -16,6 +16,7 @@ const PERIOD_US: u64 = 100_000;
 /// The cgroup that enforces the `wanted` limits.
 pub(super) fn group(hierarchy: &Hierarchy, name: &str, wanted: &[(Controller, u64)]) -> Result<Group, Error> {
     let setting = |file, value: String, optional| Setting { file, value, optional };
+    // ANCHOR: limits
     let settings = |&(controller, limit): &(Controller, u64)| match controller {
         Controller::Memory => vec![
             setting("memory.max", limit.to_string(), false),
@@ -29,6 +30,7 @@ pub(super) fn group(hierarchy: &Hierarchy, name: &str, wanted: &[(Controller, u6
         )],
         Controller::Pids => vec![setting("pids.max", limit.to_string(), false)],
     };
+    // ANCHOR_END: limits
     let names: Vec<&str> = wanted.iter().map(|(controller, _)| controller.name()).collect();
     let parent = hierarchy
         .own

@@ -57,11 +57,14 @@ pub fn mount_root(container: &Container, rootless: bool) -> Result<PathBuf, Erro
     let lower: Vec<String> = (0..count).map(|number| number.to_string()).collect();
     // Overlay keeps its notes in extended attributes: trusted.* by default, which a user namespace may not write.
     let attributes = if rootless { ",userxattr" } else { "" };
+    // ANCHOR: options
     let options = format!(
         "lowerdir={},upperdir=../upper,workdir=../work{attributes}",
         lower.join(":")
     );
+    // ANCHOR_END: options
     chdir(&directory.join(LAYERS)).map_err(Error::kernel("enter the container's directory"))?;
+    // ANCHOR: mount
     let mounted = mount(
         Some("overlay"),
         "../root",
@@ -69,6 +72,7 @@ pub fn mount_root(container: &Container, rootless: bool) -> Result<PathBuf, Erro
         MsFlags::MS_NODEV,
         Some(options.as_str()),
     );
+    // ANCHOR_END: mount
     chdir("/").map_err(Error::kernel("leave the container's directory"))?;
     mounted.map_err(Error::kernel(
         "mount the container's layers as an overlay (CONTAINER_STATE must be on a file system that can hold its upper directory: not on another overlay, nor on a network)",

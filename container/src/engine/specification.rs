@@ -208,10 +208,12 @@ fn mounts(settings: &Settings, circumstances: &Circumstances<'_>) -> Vec<Value> 
         all.extend(options.split(',').filter(|option| !option.is_empty()));
         mounts.push(mount("tmpfs", target, &all));
     }
+    // ANCHOR: bind
     let bind = |source: &str, target: &str, read_only: bool| {
         let access = if read_only { "ro" } else { "rw" };
         json!({ "type": "bind", "source": source, "destination": target, "options": ["rbind", "rprivate", access] })
     };
+    // ANCHOR_END: bind
     for name in ["hosts", "hostname", "resolv.conf"] {
         let source = circumstances.directory.join(name);
         mounts.push(bind(&source.to_string_lossy(), &format!("/etc/{name}"), false));

@@ -174,6 +174,7 @@ impl Bridge {
         let name = cable(&lease.owner);
         // Left by a container that was killed a moment ago, whose namespace the kernel has not taken apart yet.
         host.remove(&name)?;
+        // ANCHOR: cable
         host.make_cable(&name, INTERFACE, namespace.as_fd())?;
         host.plug_into(&name, bridge)?;
         host.raise(&name)?;
@@ -183,6 +184,7 @@ impl Bridge {
         let _ = inside.add_address(INTERFACE, IpAddr::V6(subnet.beside(lease.address)), PREFIX_V6_BITS);
         inside.raise(INTERFACE)?;
         Ok(inside.add_default_route(IpAddr::V4(subnet.gateway()))?)
+        // ANCHOR_END: cable
     }
 
     /// Removes the bridge when nobody is on it; says whether it did.

@@ -59,9 +59,11 @@ pub fn undo(nat: &Nat, bridge: &str, subnet: &str) {
 
 fn install(bridge: &str, subnet: &str) -> Result<Tool, String> {
     let table = table(bridge);
+    // ANCHOR: rule
     let rules = format!(
         "table ip {table} {{\n chain out {{\n type nat hook postrouting priority srcnat;\n ip saddr {subnet} oifname != \"{bridge}\" masquerade\n }}\n}}\n"
     );
+    // ANCHOR_END: rule
     let nft = match feed("nft", &["-f", "-"], &rules) {
         Ok(()) => return Ok(Tool::Nft),
         Err(reason) => reason,

@@ -26,10 +26,12 @@ use super::tree::{self, Tree};
 use super::xattrs;
 use crate::errno::{of, why};
 
+// ANCHOR: whiteouts
 /// What marks a name as gone.
 pub const WHITEOUT: &[u8] = b".wh.";
 /// What marks everything below a directory as gone.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
+// ANCHOR_END: whiteouts
 /// Other names that start like this are notes aufs made for itself; every engine drops them.
 const AUFS: &[u8] = b".wh..wh.";
 

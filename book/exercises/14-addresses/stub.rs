@@ -1,0 +1,12 @@
+use std::net::Ipv4Addr;
+
+// ANCHOR: stub
+/// The lowest address of a network that a new container can have. None where all are taken.
+///
+/// `network` is the network's first address, `bits` the length of its prefix. Never given are the network's own address, the
+/// bridge's, which is the one after it, the last one, to which broadcasts go, and those in `taken`.
+pub fn lowest_free(network: Ipv4Addr, bits: u32, taken: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+    let next = u32::from(network) + 2 + taken.len() as u32;
+    Some(Ipv4Addr::from(next))
+}
+// ANCHOR_END: stub
