@@ -198,6 +198,17 @@ fn without_code(line: &str) -> String {
     outside.collect::<Vec<_>>().join("\u{0}")
 }
 
+/// A line without what its links lead to.
+fn without_targets(line: &str) -> String {
+    let mut parts = line.split("](");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str("] ");
+        text.push_str(part.split_once(')').map_or(part, |(_, after)| after));
+    }
+    text
+}
+
 /// The terms of the glossary: its titles of the third level.
 pub fn terms(glossary: &Page) -> Vec<String> {
     let titles = glossary.titles().into_iter();
@@ -211,6 +222,7 @@ pub fn terms(glossary: &Page) -> Vec<String> {
 pub fn misspelt(page: &Page, terms: &[String]) -> Vec<(usize, String, String)> {
     let mut found = Vec::new();
     for (number, line) in page.prose() {
+        let line = without_targets(&line);
         let words: Vec<&str> = line
             .split(|character: char| !(character.is_alphanumeric() || matches!(character, '-' | '_')))
             .filter(|word| !word.is_empty())
@@ -297,6 +309,11 @@ mod tests {
         assert_eq!(wrong("a name space"), 1);
         assert_eq!(wrong("a Lab Kernel"), 1);
         assert_eq!(wrong("kvm"), 1);
+        assert_eq!(
+            wrong("[KVM](a-glossary.md#kvm), [lab kernel](a-glossary.md#lab-kernel)"),
+            0
+        );
+        assert_eq!(wrong("[kvm](a-glossary.md#kvm)"), 1);
     }
 
     #[test]

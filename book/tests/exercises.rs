@@ -73,3 +73,8 @@ macro_rules! exercise {
 
 exercise!(finish_line, "01-finish-line");
 exercise!(median, "02-median");
+exercise!(shared_namespaces, "10-shared-namespaces");
+exercise!(throttled, "11-throttled");
+exercise!(look_up, "12-lookup");
+exercise!(cache_key, "13-cache-key");
+exercise!(addresses, "14-addresses");
