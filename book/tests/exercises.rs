@@ -78,3 +78,4 @@ exercise!(throttled, "11-throttled");
 exercise!(look_up, "12-lookup");
 exercise!(cache_key, "13-cache-key");
 exercise!(addresses, "14-addresses");
+exercise!(states, "15-states");

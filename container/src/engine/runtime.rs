@@ -52,6 +52,7 @@ pub fn start(container: &Container) -> Result<(Pid, Streams), Error> {
         }
     };
     let begun = (|| {
+        // ANCHOR: steps
         oci::create(&root, request).map_err(oci::Error::from)?;
         let pid = oci::state(&root, container.id())?.pid();
         let streams = match (streams, &console) {
@@ -60,6 +61,7 @@ pub fn start(container: &Container) -> Result<(Pid, Streams), Error> {
             (None, None) => Streams::default(),
         };
         oci::start(&root, container.id()).map_err(oci::Error::from)?;
+        // ANCHOR_END: steps
         Ok((Pid::from_raw(pid), streams))
     })();
     if begun.is_err() {

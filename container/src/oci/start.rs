@@ -37,6 +37,7 @@ pub(super) fn start_locked(container: &mut Locked) -> Result<(), Error> {
     };
     let directory = File::open(container.directory()).map_err(failed)?;
     let path = format!("/proc/self/fd/{}/start", directory.as_raw_fd());
+    // ANCHOR: go
     let line = UnixStream::connect(&path).map_err(failed)?;
     let line = End::of(OwnedFd::from(line));
     // Nobody comes by this way twice.
@@ -47,6 +48,7 @@ pub(super) fn start_locked(container: &mut Locked) -> Result<(), Error> {
     if let Some(Word::Failed(status, message)) = line.hear() {
         return Err(Error::Container { status, message });
     }
+    // ANCHOR_END: go
     // The program runs: a hook that fails now changes nothing about that (runtime.md, "start", step 9: "log a warning").
     // Most have none, and to understand the whole configuration takes longer than all the rest: the word's absence tells.
     let may_have_hooks = configuration_bytes(container)?
