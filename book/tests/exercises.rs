@@ -73,6 +73,9 @@ macro_rules! exercise {
 
 exercise!(finish_line, "01-finish-line");
 exercise!(median, "02-median");
+exercise!(status, "03-status");
+exercise!(backend, "04-backend");
+exercise!(vcpu_loop, "05-loop");
 exercise!(shared_namespaces, "10-shared-namespaces");
 exercise!(throttled, "11-throttled");
 exercise!(look_up, "12-lookup");
