@@ -166,15 +166,25 @@ pub fn links(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A link within the book that leads nowhere, if `target` is one.
-pub fn broken(source: &Path, page: &Page, pages: &[Page], target: &str) -> Option<String> {
+/// Every page's anchors.
+pub fn anchors(pages: &[Page]) -> BTreeMap<String, BTreeSet<String>> {
+    pages.iter().map(|page| (page.name.clone(), page.anchors())).collect()
+}
+
+/// A link of `page` within the book that leads nowhere, if `target` is one.
+pub fn broken(
+    source: &Path,
+    page: &Page,
+    anchors: &BTreeMap<String, BTreeSet<String>>,
+    target: &str,
+) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
     }
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
     let file = if file.is_empty() { page.name.as_str() } else { file };
-    match pages.iter().find(|page| page.name == file) {
-        Some(page) if anchor.is_empty() || page.anchors().contains(anchor) => None,
+    match anchors.get(file) {
+        Some(there) if anchor.is_empty() || there.contains(anchor) => None,
         Some(_) => Some(format!("{file} has no #{anchor}")),
         None if file.ends_with(".md") => Some(format!("{file} is not in SUMMARY.md")),
         None if source.join(file).exists() && stays_inside(file) => None,
@@ -283,7 +293,7 @@ mod tests {
     fn a_link_leads_to_a_page_and_an_anchor_there() {
         let pages = [page("## Here\n[a](#here) `[b](#nowhere)`")];
         assert_eq!(pages[0].links(), [("a".to_owned(), "#here".to_owned())]);
-        let broken = |target| broken(Path::new("/nonexistent"), &pages[0], &pages, target);
+        let broken = |target| broken(Path::new("/nonexistent"), &pages[0], &anchors(&pages), target);
         assert_eq!(broken("#here"), None);
         assert_eq!(broken("https://example.org/"), None);
         assert!(broken("#there").is_some());

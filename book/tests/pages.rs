@@ -74,10 +74,11 @@ fn links_lead_somewhere() {
         let file = target.split('#').next().unwrap_or_default();
         !source.join(file).exists() && summary.contains(&format!("({file})"))
     };
+    let anchors = pages::anchors(&pages);
     let mut complaints = Vec::new();
     for page in &pages {
         for (_, target) in page.links().into_iter().filter(|(_, target)| !unwritten(target)) {
-            if let Some(what) = pages::broken(&source, page, &pages, &target) {
+            if let Some(what) = pages::broken(&source, page, &anchors, &target) {
                 complaints.push(format!("{}: {what}", page.name));
             }
         }
