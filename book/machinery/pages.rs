@@ -234,6 +234,7 @@ pub fn terms(glossary: &Page) -> Vec<String> {
 
 /// Words of a page that are a term of the glossary in another spelling: `VCPU`, `name space`, `hyper-visor`.
 pub fn misspelt(page: &Page, terms: &[String]) -> Vec<(usize, String, String)> {
+    let by_letters: BTreeMap<String, &String> = terms.iter().map(|term| (squeezed(term), term)).collect();
     let mut found = Vec::new();
     for (number, line) in page.prose() {
         let line = without_targets(&line);
@@ -241,14 +242,12 @@ pub fn misspelt(page: &Page, terms: &[String]) -> Vec<(usize, String, String)> {
             .split(|character: char| !(character.is_alphanumeric() || matches!(character, '-' | '_')))
             .filter(|word| word.contains(char::is_alphanumeric))
             .collect();
-        for term in terms {
-            for length in 1..=2.min(words.len()) {
-                for window in words.windows(length) {
-                    let written = window.join(" ");
-                    if squeezed(&written) == squeezed(term) && !spelt_like(&written, term) {
-                        found.push((number, written, term.clone()));
-                    }
-                }
+        for window in words.windows(1).chain(words.windows(2)) {
+            let written = window.join(" ");
+            if let Some(&term) = by_letters.get(&squeezed(&written))
+                && !spelt_like(&written, term)
+            {
+                found.push((number, written, term.clone()));
             }
         }
     }

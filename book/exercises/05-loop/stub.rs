@@ -26,8 +26,8 @@ pub fn run(exits: impl IntoIterator<Item = Exit>) -> (String, End) {
     let printed = String::new();
     for exit in exits {
         match exit {
-            Exit::IoOut(_, status) => return (printed, End::Exit(status)),
-            Exit::Hlt | Exit::Shutdown => return (printed, End::Crashed),
+            Exit::IoOut(0xf4, status) => return (printed, End::Exit(status)),
+            Exit::IoOut(..) | Exit::Hlt | Exit::Shutdown => {}
         }
     }
     (printed, End::Halted)
