@@ -51,7 +51,8 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         Some(users) => Some(users.outside(config.user).0),
         None => Some(config.user.uid),
     });
-    streams::prepare(users.as_ref(), config.user)?;
+    let ranged = users.filter(UserMap::is_range);
+    streams::prepare(ranged.map(|users| users.outside(config.user)))?;
     let mask = signals::block_all().map_err(Error::Signals)?;
 
     let cgroup = Cgroup::make(&config.limits)?;

@@ -10,19 +10,18 @@ use protocol::marks::Marks;
 use thiserror::Error;
 
 use crate::errno::why;
-use crate::users::{User, UserMap};
 
 /// The file system that anonymous pipes are on (`PIPEFS_MAGIC` in `linux/magic.h`).
 const PIPEFS: FsType = FsType(0x5049_5045);
 
-/// Checks the standard streams, and gives those that are pipes to the container's `user`.
+/// Checks the standard streams, and gives those that are pipes to `owner`, a user and a group of the host's.
 ///
 /// An open directory of the host is a way out: fchdir(2), and `..` from there. Nobody needs one as a standard stream.
 ///
 /// A pipe belongs to whoever made it. Opened once more by name, as `/dev/stdout`, it would be refused to a user with
 /// another id. A pipe without a name ends with its users, so that a change of its owner changes nothing on the host;
 /// files and terminals keep theirs.
-pub fn prepare(users: Option<&UserMap>, user: User) -> Result<(), Error> {
+pub fn prepare(owner: Option<(u32, u32)>) -> Result<(), Error> {
     for fd in 0..=2 {
         // SAFETY: the standard streams stay open while this function runs; a closed one is reported by EBADF.
         let stream = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -30,7 +29,7 @@ pub fn prepare(users: Option<&UserMap>, user: User) -> Result<(), Error> {
         match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => return Err(Error::Directory(fd)),
             libc::S_IFIFO if fstatfs(stream).is_ok_and(|stat| stat.filesystem_type() == PIPEFS) => {
-                if let Some((uid, gid)) = users.filter(|users| users.is_range()).map(|users| users.outside(user)) {
+                if let Some((uid, gid)) = owner {
                     fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                         .map_err(|errno| Error::Owner { fd, errno })?;
                 }

@@ -115,8 +115,9 @@ impl Volumes {
         remove_tree(&self.directory.join(name))
     }
 
-    /// Before a container mounts it: fills it with what the image has at `image`, if it was never used.
-    pub fn first_use(&self, name: &str, image: Option<&Path>) -> Result<(), Error> {
+    /// Before a container mounts it: fills it with what the image has at `image`, if it was never used. `ids_from` is what
+    /// the owners there are shifted by: in a volume they are as in the image itself.
+    pub fn first_use(&self, name: &str, image: Option<&Path>, ids_from: u32) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut volume = self.read(name)?.ok_or_else(|| Error::NoSuch(name.to_owned()))?;
         if volume.used {
@@ -125,7 +126,7 @@ impl Volumes {
         let data = self.data(name);
         let is_empty = fs::read_dir(&data).map_err(Error::io("list", &data))?.next().is_none();
         if let Some(image) = image.filter(|image| is_empty && image.is_dir()) {
-            copy_tree(image, &data)?;
+            copy_tree(image, &data, ids_from)?;
         }
         volume.used = true;
         self.write(&volume)
@@ -174,24 +175,24 @@ impl Volumes {
 
 /// Copies what is in the directory `from` into `to`, with kinds, owners, permissions and times. Nothing is followed:
 /// a symbolic link is copied as a link.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
-    copy_attributes(from, to)?;
+fn copy_tree(from: &Path, to: &Path, ids_from: u32) -> Result<(), Error> {
+    copy_attributes(from, to, ids_from)?;
     for entry in fs::read_dir(from).map_err(Error::io("list", from))? {
         let entry = entry.map_err(Error::io("list", from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().map_err(Error::io("look at", &source))?;
         if kind.is_dir() {
             fs::create_dir(&target).map_err(Error::io("create", &target))?;
-            copy_tree(&source, &target)?;
+            copy_tree(&source, &target, ids_from)?;
         } else if kind.is_symlink() {
             let link = fs::read_link(&source).map_err(Error::io("read", &source))?;
             std::os::unix::fs::symlink(link, &target).map_err(Error::io("create", &target))?;
             let metadata = fs::symlink_metadata(&source).map_err(Error::io("look at", &source))?;
-            std::os::unix::fs::lchown(&target, Some(metadata.uid()), Some(metadata.gid()))
-                .map_err(Error::io("give away", &target))?;
+            let (uid, gid) = unshifted(&metadata, ids_from);
+            std::os::unix::fs::lchown(&target, Some(uid), Some(gid)).map_err(Error::io("give away", &target))?;
         } else if kind.is_file() {
             fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
-            copy_attributes(&source, &target)?;
+            copy_attributes(&source, &target, ids_from)?;
         }
         // Devices, pipes and sockets of an image mean nothing in a volume.
     }
@@ -199,15 +200,21 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 /// Owner first: changing it takes set-user-id bits away.
-fn copy_attributes(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy_attributes(from: &Path, to: &Path, ids_from: u32) -> Result<(), Error> {
     let metadata = fs::metadata(from).map_err(Error::io("look at", from))?;
-    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-    chown(to, Some(uid), Some(gid)).map_err(|errno| Error::Io {
+    let (uid, gid) = unshifted(&metadata, ids_from);
+    chown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| Error::Io {
         action: "give away",
         path: to.to_owned(),
         errno,
     })?;
     fs::set_permissions(to, metadata.permissions()).map_err(Error::io("set the permissions of", to))
+}
+
+/// Owner and group as they were before they were shifted by `ids_from`. What was beyond the range is nobody's (65534).
+fn unshifted(metadata: &fs::Metadata, ids_from: u32) -> (u32, u32) {
+    let back = |id: u32| id.checked_sub(ids_from).unwrap_or(65534);
+    (back(metadata.uid()), back(metadata.gid()))
 }
 
 /// Removes a directory and what is in it, whatever its permissions are; that there is none is as good.
@@ -306,7 +313,7 @@ mod tests {
         fs::create_dir(directory.path().join("volumes")).unwrap();
         let volumes = Volumes::new(directory.path().join("volumes"));
         volumes.create("data", false).unwrap();
-        volumes.first_use("data", Some(&image)).unwrap();
+        volumes.first_use("data", Some(&image), 0).unwrap();
         let file = volumes.data("data").join("sub/file");
         assert_eq!(fs::read_to_string(&file).unwrap(), "from the image");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
@@ -314,7 +321,7 @@ mod tests {
         assert_eq!(fs::read_link(link).unwrap(), Path::new("/etc/shadow"));
 
         fs::remove_dir_all(volumes.data("data").join("sub")).unwrap();
-        volumes.first_use("data", Some(&image)).unwrap();
+        volumes.first_use("data", Some(&image), 0).unwrap();
         assert!(!file.exists(), "only the first use");
     }
 

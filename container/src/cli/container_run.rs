@@ -7,10 +7,10 @@ use clap::Args;
 use container::engine::client::{Manner, Outcome, relay};
 use container::engine::images;
 use container::engine::place::Place;
-use container::engine::record::{Limits, Mount, Restart, Settings};
+use container::engine::record::{Limits, Mount, Restart, Settings, Users};
 use container::engine::{Error, create, settle, start, stop};
-use container::network;
 use container::network::ports::Port;
+use container::{network, signals};
 
 use super::{options, shield};
 
@@ -74,6 +74,10 @@ pub struct ImageRunArguments {
     /// none (a loopback interface alone), bridge, host or container:NAME
     #[arg(long, value_name = "MODE", default_value = "none")]
     network: network::Mode,
+    /// Whose ids it has: private (its root is nobody on the host) or host (its root is the host's root, less capabilities) [default:
+    /// private where the file systems of all it mounts can shift owners, and its network is not the host's]
+    #[arg(long, value_name = "private|host", value_parser = options::users, default_value = "", hide_default_value = true)]
+    userns: Users,
     /// Memory limit in bytes; K, M and G are powers of 1024
     #[arg(short, long, value_name = "SIZE", value_parser = super::run::memory)]
     memory: Option<u64>,
@@ -151,6 +155,10 @@ impl ImageRunArguments {
         };
         let made = create::create(&place, self.settings(&place)?)?;
         let locked = made.lock()?;
+        if !detach {
+            // From before the program's first moment: whoever has seen it run may send a signal that is meant for it.
+            signals::block_all().map_err(Error::kernel("take charge of signals"))?;
+        }
         let started = start::start(&locked, !detach);
         let name = &made.settings.name;
         let started = match started {
@@ -161,9 +169,7 @@ impl ImageRunArguments {
                 return Err(error);
             }
         };
-        if made.settings.network == network::Mode::Bridge {
-            say_no_way_out(&made);
-        }
+        say_what_is_missing(&made);
         drop(locked);
         let Some(stream) = &started.client else {
             println!("{}", made.id());
@@ -249,6 +255,7 @@ impl ImageRunArguments {
             mounts,
             tmpfs: self.tmpfs,
             network: self.network,
+            users: self.userns,
             ports: self.publish,
             limits: Limits {
                 memory: self.memory,
@@ -273,12 +280,17 @@ impl ImageRunArguments {
     }
 }
 
-/// Whether the world beyond the host is out of reach from the bridge, said once, by whoever starts a container on it.
-fn say_no_way_out(container: &container::engine::Container) {
-    if let Ok(state) = container.state()
-        && let Some(reason) = state.no_way_out
-    {
-        let name = &container.settings.name;
+/// What a container on this host cannot have, said once, by whoever starts it: a way from the bridge to the world, ids of its
+/// own.
+fn say_what_is_missing(container: &container::engine::Container) {
+    let Ok(state) = container.state() else { return };
+    let name = &container.settings.name;
+    if let Some(reason) = state.no_way_out {
         eprintln!("container: note: {name} reaches the host and its neighbours, nothing beyond: {reason}");
+    }
+    if let Some(reason) = state.no_own_users {
+        eprintln!(
+            "container: note: {name} has no user namespace, its root is the host's root (--userns host says that this is meant): {reason}"
+        );
     }
 }

@@ -81,6 +81,12 @@ impl ExecArguments {
             let account = account::find(files.as_fd(), user).map_err(Error::Refused)?;
             specification::run_as(&mut process, &container.settings, &account).map_err(Error::Refused)?;
         }
+        if !self.detach {
+            let ids_from = container.state()?.ids_from;
+            let user = process.user();
+            let owner = ids_from.map(|from| (from + user.uid(), from + user.gid()));
+            container::streams::prepare(owner).map_err(|error| Error::Refused(error.to_string()))?;
+        }
         let streams = match (self.tty, self.detach) {
             (true, _) => None,
             (false, true) => Some([null()?, null()?, null()?]),

@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::engine::client::{Manner, Outcome, relay};
 use container::engine::place::Place;
 use container::engine::{Container, Error, attach, client, settle, start, stop};
+use container::signals;
 
 use super::{Family, each, finish, shield};
 
@@ -87,6 +88,8 @@ impl StartArguments {
             input: locked.settings.interactive,
             signals: true,
         };
+        // From before the program's first moment: whoever has seen it run may send a signal that is meant for it.
+        signals::block_all().map_err(Error::kernel("take charge of signals"))?;
         let started = start::start(&locked, true)?;
         drop(locked);
         match started

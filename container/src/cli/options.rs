@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use container::engine::Error;
-use container::engine::record::{Mount, Seccomp, Source};
+use container::engine::record::{Mount, Seccomp, Source, Users};
 
 /// `[SOURCE:]DIR[:ro|rw]`.
 pub fn volume(text: &str) -> Result<Mount, String> {
@@ -61,6 +61,16 @@ pub fn tmpfs(text: &str) -> Result<(String, String), String> {
     match target.starts_with('/') {
         true => Ok((target.to_owned(), options.to_owned())),
         false => Err("must be an absolute path in the container".into()),
+    }
+}
+
+/// `private` or `host`; nothing leaves it to what can be had.
+pub fn users(text: &str) -> Result<Users, String> {
+    match text {
+        "" => Ok(Users::Auto),
+        "private" => Ok(Users::Private),
+        "host" => Ok(Users::Host),
+        _ => Err("must be private or host".into()),
     }
 }
 

@@ -175,6 +175,10 @@ fn inspect(matches: &ArgMatches) -> Result<u8, Error> {
                 "Ports": container.settings.ports,
                 "NoWayOut": state.no_way_out,
             },
+            "UserNamespace": {
+                "IdsFrom": state.ids_from,
+                "WhyNone": state.no_own_users,
+            },
             "Cgroups": groups,
             "LogPath": container.file("log.json"),
             "Directory": container.directory(),

@@ -16,13 +16,16 @@ use nix::unistd::{ForkResult, chdir, chroot, fchdir, fork, pipe2};
 use serde::Serialize;
 
 use super::{Container, Error, filesystem};
+use crate::privileges;
 
 /// A container's files, to be worked on by a process that has them as its own.
 struct Root {
     directory: OwnedFd,
-    /// The user namespace in which an ordinary user may change his root: the container's. `None` where he, or root, may
-    /// already.
+    /// The user namespace in which an ordinary user may change his root, and root is the container's root: the
+    /// container's. `None` where he, or root, is that already.
     users: Option<OwnedFd>,
+    /// Whether ids of the host's have to be given up to be root there.
+    shifted: bool,
 }
 
 impl Root {
@@ -32,26 +35,38 @@ impl Root {
         let rootless = !nix::unistd::geteuid().is_root();
         if let Ok(init) = container.init() {
             let path = PathBuf::from(format!("/proc/{}/ns/user", init.pid));
-            let users = match rootless {
+            let shifted = container.state()?.ids_from.is_some();
+            let users = match rootless || shifted {
                 true => Some(File::open(&path).map_err(Error::io("open", &path))?.into()),
                 false => None,
             };
             let directory = filesystem::open_root(Path::new(&format!("/proc/{}/root", init.pid)))?;
-            return Ok(Root { directory, users });
+            return Ok(Root {
+                directory,
+                users,
+                shifted,
+            });
         }
         filesystem::leave_the_hosts_mounts()?;
-        let directory = filesystem::open_root(&filesystem::mount_root(container, rootless)?)?;
-        Ok(Root { directory, users: None })
+        let directory = filesystem::open_root(&filesystem::mount_root(container, rootless, None)?)?;
+        Ok(Root {
+            directory,
+            users: None,
+            shifted: false,
+        })
     }
 
     /// Makes them this process's root, for good.
-    fn enter(&self) -> nix::Result<()> {
+    fn enter(&self) -> io::Result<()> {
         if let Some(users) = &self.users {
             setns(users, CloneFlags::CLONE_NEWUSER)?;
         }
+        if self.shifted {
+            privileges::become_root_inside().map_err(io::Error::other)?;
+        }
         fchdir(self.directory.as_fd())?;
         chroot(".")?;
-        chdir("/")
+        Ok(chdir("/")?)
     }
 }
 
@@ -93,10 +108,7 @@ fn through(root: Root, inner: Half<'_>, outer: impl FnOnce(File) -> io::Result<(
     match unsafe { fork() }.map_err(Error::kernel("start a process in the container's root"))? {
         ForkResult::Child => {
             drop((outer_end, complaint));
-            let worked = root
-                .enter()
-                .map_err(io::Error::from)
-                .and_then(|()| work(File::from(inner_end)));
+            let worked = root.enter().and_then(|()| work(File::from(inner_end)));
             if let Err(error) = &worked {
                 let _ = complain.write_all(error.to_string().as_bytes());
             }

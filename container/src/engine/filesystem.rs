@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, getegid, geteuid};
 
+use super::own_users::OwnUsers;
 use super::{Container, Error};
 use crate::layered::{self, MAX_LAYERS};
 
@@ -47,8 +48,9 @@ pub fn leave_the_hosts_mounts() -> Result<(), Error> {
 /// Mounts the container's root file system; where it is. In a mount namespace of this process's own.
 ///
 /// The options of a mount have one page, 4096 bytes, and commas and colons mean something in them. So the layers are
-/// named from within the directory of the links [`super::create`] put there: `0` is the topmost.
-pub fn mount_root(container: &Container, rootless: bool) -> Result<PathBuf, Error> {
+/// named from within the directory of the links [`super::create`] put there: `0` is the topmost. For a container with a
+/// user namespace of its own, shifted mounts cover the links.
+pub fn mount_root(container: &Container, rootless: bool, users: Option<&OwnUsers>) -> Result<PathBuf, Error> {
     let directory = container.directory();
     let count = container.settings.layers.len();
     if count > MAX_LAYERS {
@@ -57,27 +59,62 @@ pub fn mount_root(container: &Container, rootless: bool) -> Result<PathBuf, Erro
     let lower: Vec<String> = (0..count).map(|number| number.to_string()).collect();
     // Overlay keeps its notes in extended attributes: trusted.* by default, which a user namespace may not write.
     let attributes = if rootless { ",userxattr" } else { "" };
+    let changes = if users.is_some() { CHANGES } else { ".." };
     // ANCHOR: options
     let options = format!(
-        "lowerdir={},upperdir=../upper,workdir=../work{attributes}",
+        "lowerdir={},upperdir={changes}/upper,workdir={changes}/work{attributes}",
         lower.join(":")
     );
     // ANCHOR_END: options
-    chdir(&directory.join(LAYERS)).map_err(Error::kernel("enter the container's directory"))?;
+    let layers = directory.join(LAYERS);
+    let shifted = users.map_or(Ok(()), |users| shift_layers(container, &layers, users));
+    chdir(&layers).map_err(Error::kernel("enter the container's directory"))?;
     // ANCHOR: mount
-    let mounted = mount(
-        Some("overlay"),
-        "../root",
-        Some("overlay"),
-        MsFlags::MS_NODEV,
-        Some(options.as_str()),
-    );
+    let mount_overlay = || {
+        mount(
+            Some("overlay"),
+            &directory.join("root"),
+            Some("overlay"),
+            MsFlags::MS_NODEV,
+            Some(options.as_str()),
+        )
+    };
     // ANCHOR_END: mount
+    let mounted = shifted.and_then(|()| match users {
+        Some(users) => users.as_root_inside(mount_overlay),
+        None => Ok(mount_overlay()),
+    });
     chdir("/").map_err(Error::kernel("leave the container's directory"))?;
-    mounted.map_err(Error::kernel(
+    if users.is_some() {
+        // The overlay holds what it needs of them.
+        let _ = umount2(&layers, MntFlags::MNT_DETACH);
+    }
+    mounted?.map_err(Error::kernel(
         "mount the container's layers as an overlay (CONTAINER_STATE must be on a file system that can hold its upper directory: not on another overlay, nor on a network)",
     ))?;
     Ok(directory.join("root"))
+}
+
+/// Where the container's own directory is among the shifted layers.
+const CHANGES: &str = "changes";
+
+/// Covers `stage` with a tmpfs, in it each layer by its number, and the container's own directory, all by mounts that
+/// shift owners. An overlay cannot be shifted itself, its layers can, since Linux 5.19.
+fn shift_layers(container: &Container, stage: &Path, users: &OwnUsers) -> Result<(), Error> {
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, stage, tmpfs, MsFlags::MS_NODEV, Some("mode=700"))
+        .map_err(Error::kernel("mount a tmpfs for the container's layers"))?;
+    let layers = container.settings.layers.iter().cloned().enumerate();
+    let numbered = layers.map(|(number, layer)| (number.to_string(), layer));
+    for (name, path) in numbered.chain([(CHANGES.to_owned(), container.directory())]) {
+        let target = stage.join(name);
+        std::fs::create_dir(&target).map_err(Error::io("create", &target))?;
+        users
+            .shifted(&path, false)?
+            .place_on(open_root(&target)?.as_fd())
+            .map_err(Error::kernel("mount a layer with shifted owners"))?;
+    }
+    Ok(())
 }
 
 /// Undoes [`mount_root`]: what is mounted on cannot be removed. Not mounted is as good.

@@ -12,7 +12,8 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, geteuid};
 
 use super::account::{self, Account};
-use super::record::{Process, Settings, Source};
+use super::own_users::{self, OwnUsers};
+use super::record::{Mount, Process, Settings, Source};
 use super::specification::{self, Circumstances};
 use super::statistics::{Groups, oom_kills};
 use super::streams::Streams;
@@ -30,6 +31,8 @@ pub struct Launcher {
     container: Container,
     rootless: bool,
     root: PathBuf,
+    users: Option<OwnUsers>,
+    no_own_users: Option<String>,
     account: Account,
     network: Option<NetworkNamespace>,
     membership: Option<Membership>,
@@ -64,8 +67,8 @@ impl Launcher {
         // Listening is the host's business: before anything is left behind.
         let listeners = Listeners::open(&settings.ports)?;
         filesystem::leave_the_hosts_mounts()?;
-        let root = filesystem::mount_root(container, rootless)?;
-        let root_fd = filesystem::open_root(&root)?;
+        let own_users::Root { path, users, why_not } = own_users::mount_root(container, rootless)?;
+        let root_fd = filesystem::open_root(&path)?;
         let account = account::find(root_fd.as_fd(), &settings.user).map_err(Error::Refused)?;
         if rootless && (account.uid, account.gid) != (0, 0) {
             return Err(Error::Refused(format!(
@@ -73,12 +76,18 @@ impl Launcher {
                 settings.user
             )));
         }
-        let mounts = mounts(container, root_fd.as_fd())?;
-        let network = network_namespace(container)?;
+        if let Some(users) = &users {
+            users.outside(account.uid)?;
+            users.outside(account.gid)?;
+        }
+        let mounts = mounts(container, root_fd.as_fd(), users.as_ref().map_or(0, OwnUsers::first))?;
+        let network = network_namespace(container, users.as_ref())?;
         let mut launcher = Launcher {
             container: container.clone(),
             rootless,
-            root,
+            root: path,
+            users,
+            no_own_users: why_not,
             account,
             network,
             membership: None,
@@ -96,6 +105,16 @@ impl Launcher {
 
     fn settings(&self) -> &Settings {
         &self.container.settings
+    }
+
+    /// The host's id of the container's root, where that is not the host's.
+    pub fn ids_from(&self) -> Option<u32> {
+        self.users.as_ref().map(OwnUsers::first)
+    }
+
+    /// Why it is the host's, where nobody asked for that.
+    pub fn no_own_users(&self) -> Option<&str> {
+        self.no_own_users.as_deref()
     }
 
     /// The three files by which a container knows names.
@@ -178,13 +197,16 @@ impl Launcher {
             network_namespace: network.as_deref(),
             directory: &directory,
             rootless: self.rootless,
+            users: self.users.as_ref(),
             mounts: &self.mounts,
             size: self.size,
             cgroup: (!self.rootless || has_limits).then_some(cgroup.as_str()),
         };
         let document = specification::document(settings, &circumstances).map_err(Error::Refused)?;
         super::write_json(&directory.join("bundle/config.json"), &document)?;
-        let (init, streams) = runtime::start(&self.container)?;
+        let from = self.ids_from().unwrap_or(0);
+        let owner = (!self.rootless).then_some((from + self.account.uid, from + self.account.gid));
+        let (init, streams) = runtime::start(&self.container, owner)?;
         let init =
             Process::of(init.as_raw()).ok_or_else(|| Error::Refused("the program ended before it was seen".into()))?;
         Ok(Launched {
@@ -252,10 +274,13 @@ pub fn cgroup_name(id: &str) -> String {
 }
 
 /// The network namespace the container is to have; `None`: the host's.
-fn network_namespace(container: &Container) -> Result<Option<NetworkNamespace>, Error> {
+fn network_namespace(container: &Container, users: Option<&OwnUsers>) -> Result<Option<NetworkNamespace>, Error> {
     match &container.settings.network {
         Mode::Host => Ok(None),
-        Mode::None | Mode::Bridge => Ok(Some(NetworkNamespace::new_with(|| loopback::raise().is_ok())?)),
+        Mode::None | Mode::Bridge => {
+            let users = users.map(AsFd::as_fd);
+            Ok(Some(NetworkNamespace::new_with(users, || loopback::raise().is_ok())?))
+        }
         Mode::Container(name) => {
             let other = Container::find(&container.place, name)?;
             let init = other.init()?;
@@ -264,23 +289,33 @@ fn network_namespace(container: &Container) -> Result<Option<NetworkNamespace>, 
     }
 }
 
-/// What is to be bound into the container: source, target, read-only. Volumes are filled on the way.
-fn mounts(container: &Container, root: std::os::fd::BorrowedFd<'_>) -> Result<Vec<(String, String, bool)>, Error> {
+/// The directories and files of the host, volumes among them, that the container mounts.
+pub fn sources(container: &Container) -> impl Iterator<Item = (PathBuf, &Mount)> {
+    let volumes = Volumes::new(container.place.volumes());
+    container.settings.mounts.iter().map(move |mount| match &mount.source {
+        Source::Host(path) => (path.clone(), mount),
+        Source::Volume { name, .. } => (volumes.data(name), mount),
+    })
+}
+
+/// What is to be bound into the container: source, target, read-only. Volumes are filled on the way, from a root whose
+/// owners are shifted by `ids_from`.
+fn mounts(
+    container: &Container,
+    root: std::os::fd::BorrowedFd<'_>,
+    ids_from: u32,
+) -> Result<Vec<(String, String, bool)>, Error> {
     let volumes = Volumes::new(container.place.volumes());
     let mut mounts = Vec::new();
-    for mount in &container.settings.mounts {
-        let source = match &mount.source {
-            Source::Host(path) => path.clone(),
-            Source::Volume { name, .. } => {
-                // In the image, never on the host: a link there may point anywhere.
-                let content = filesystem::open_inside(root, Path::new(&mount.target), libc::O_PATH | libc::O_DIRECTORY);
-                let content = content
-                    .ok()
-                    .map(|fd| (PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())), fd));
-                volumes.first_use(name, content.as_ref().map(|(path, _)| path.as_path()))?;
-                volumes.data(name)
-            }
-        };
+    for (source, mount) in sources(container) {
+        if let Source::Volume { name, .. } = &mount.source {
+            // In the image, never on the host: a link there may point anywhere.
+            let content = filesystem::open_inside(root, Path::new(&mount.target), libc::O_PATH | libc::O_DIRECTORY);
+            let content = content
+                .ok()
+                .map(|fd| (PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())), fd));
+            volumes.first_use(name, content.as_ref().map(|(path, _)| path.as_path()), ids_from)?;
+        }
         if !source.exists() {
             return Err(Error::Refused(format!(
                 "there is no {} on the host to mount on {}",

@@ -20,6 +20,7 @@ pub mod images;
 pub mod launch;
 pub mod logs;
 pub mod naming;
+pub mod own_users;
 pub mod place;
 pub mod record;
 pub mod runtime;
@@ -351,6 +352,12 @@ pub enum Error {
     /// The namespace.
     #[error(transparent)]
     Namespace(#[from] network::namespace::Error),
+    /// A user namespace.
+    #[error(transparent)]
+    Clone(#[from] crate::clone::Error),
+    /// Its ids.
+    #[error(transparent)]
+    Users(#[from] crate::users::Error),
     /// A port.
     #[error(transparent)]
     Forward(#[from] network::forward::Error),

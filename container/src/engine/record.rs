@@ -55,6 +55,8 @@ pub struct Settings {
     pub tmpfs: Vec<(String, String)>,
     /// The network.
     pub network: network::Mode,
+    /// Whose ids the container's are.
+    pub users: Users,
     /// Published ports.
     pub ports: Vec<Port>,
     /// Limits.
@@ -136,6 +138,19 @@ pub enum Seccomp {
     Unconfined,
     /// A profile in the OCI runtime specification's format.
     Profile(serde_json::Value),
+}
+
+/// Whose ids a container of root's has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Users {
+    /// Its own, if all its files can be shifted to them and its network is not the host's; else the host's.
+    #[default]
+    Auto,
+    /// Its own, or there is no container.
+    Private,
+    /// The host's.
+    Host,
 }
 
 /// What happens when the program ends.
@@ -287,16 +302,16 @@ pub struct State {
     pub oom_killed: bool,
     /// How often the restart policy started it again.
     pub restarts: u32,
-    /// Somebody asked it to stop: no restart.
-    pub stop_requested: bool,
     /// Its addresses on the bridge.
     pub addresses: Vec<String>,
     /// The bridge's own.
     pub gateway: Option<String>,
     /// Why nothing beyond the host is reached from there, if that is so.
     pub no_way_out: Option<String>,
-    /// The range of the host's ids that its ids are; `None` when they are the host's own.
+    /// The host's id of its root; `None` when its ids are the host's own, or an ordinary user's one.
     pub ids_from: Option<u32>,
+    /// Why they are the host's own, where nobody asked for that.
+    pub no_own_users: Option<String>,
 }
 
 #[cfg(test)]

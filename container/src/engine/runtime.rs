@@ -20,8 +20,9 @@ pub fn state_root(container: &Container) -> StateRoot {
     StateRoot::new(container.file("runtime"))
 }
 
-/// Starts the program of the container's bundle: its first process, whose parent is the caller, and its streams.
-pub fn start(container: &Container) -> Result<(Pid, Streams), Error> {
+/// Starts the program of the container's bundle: its first process, whose parent is the caller, and its streams. Pipes
+/// among them are given to `owner`, a user and a group of the host's.
+pub fn start(container: &Container, owner: Option<(u32, u32)>) -> Result<(Pid, Streams), Error> {
     let root = state_root(container);
     let mut request = oci::Request {
         id: container.id().to_owned(),
@@ -46,7 +47,7 @@ pub fn start(container: &Container) -> Result<(Pid, Streams), Error> {
     let streams = match &console {
         Some(_) => None,
         None => {
-            let (streams, program) = Streams::pipes(container.settings.interactive)?;
+            let (streams, program) = Streams::pipes(container.settings.interactive, owner)?;
             request.streams = Some(program.streams);
             Some(streams)
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::filter;
+use super::own_users::OwnUsers;
 use super::record::{Seccomp, Settings};
 use crate::capabilities;
 
@@ -58,6 +59,8 @@ pub struct Circumstances<'a> {
     pub directory: &'a Path,
     /// Whether the host's user ids are out of reach: an ordinary user's container.
     pub rootless: bool,
+    /// Its user namespace, where root made it one.
+    pub users: Option<&'a OwnUsers>,
     /// Bind mounts: source, target, read-only.
     pub mounts: &'a [(String, String, bool)],
     /// Lines of the terminal, and characters in each.
@@ -191,7 +194,7 @@ fn mounts(settings: &Settings, circumstances: &Circumstances<'_>) -> Vec<Value> 
     ];
     mounts.push(match circumstances.network_namespace {
         // sysfs shows a network namespace, and may be mounted by the owner of that alone.
-        None if circumstances.rootless => {
+        None if circumstances.rootless || circumstances.users.is_some() => {
             json!({ "type": "none", "source": "/sys", "destination": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"] })
         }
         _ => mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
@@ -210,8 +213,11 @@ fn mounts(settings: &Settings, circumstances: &Circumstances<'_>) -> Vec<Value> 
     }
     // ANCHOR: bind
     let bind = |source: &str, target: &str, read_only: bool| {
-        let access = if read_only { "ro" } else { "rw" };
-        json!({ "type": "bind", "source": source, "destination": target, "options": ["rbind", "rprivate", access] })
+        let mut options = vec!["rbind", "rprivate", if read_only { "ro" } else { "rw" }];
+        if circumstances.users.is_some() {
+            options.push("ridmap");
+        }
+        json!({ "type": "bind", "source": source, "destination": target, "options": options })
     };
     // ANCHOR_END: bind
     for name in ["hosts", "hostname", "resolv.conf"] {
@@ -237,6 +243,9 @@ fn linux(settings: &Settings, circumstances: &Circumstances<'_>) -> Result<Value
     ];
     if let Some(path) = circumstances.network_namespace {
         namespaces.push(json!({ "type": "network", "path": path }));
+    }
+    if let Some(users) = circumstances.users {
+        namespaces.push(json!({ "type": "user", "path": users.path() }));
     }
     let mut linux = json!({
         "namespaces": namespaces,

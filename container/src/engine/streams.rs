@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{pipe2, read, write};
+use nix::unistd::{Gid, Uid, fchown, pipe2, read, write};
 
 use super::Error;
 use super::logs::Stream;
@@ -37,9 +37,17 @@ pub struct Streams {
 pub const TYPED_AHEAD: usize = 64 << 10;
 
 impl Streams {
-    /// Pipes; without `interactive` the program's standard input is empty.
-    pub fn pipes(interactive: bool) -> Result<(Streams, ProgramEnds), Error> {
-        let make = || pipe2(OFlag::O_CLOEXEC).map_err(Error::kernel("make a pipe"));
+    /// Pipes; without `interactive` the program's standard input is empty. A pipe belongs to whoever made it: opened once
+    /// more by name, as `/dev/stdout`, it would be refused to a program of another user's, unless it is given to `owner`.
+    pub fn pipes(interactive: bool, owner: Option<(u32, u32)>) -> Result<(Streams, ProgramEnds), Error> {
+        let make = || {
+            let pipe = pipe2(OFlag::O_CLOEXEC).map_err(Error::kernel("make a pipe"))?;
+            if let Some((uid, gid)) = owner {
+                fchown(&pipe.0, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(Error::kernel("give a pipe to the container's user"))?;
+            }
+            Ok::<_, Error>(pipe)
+        };
         let null = std::path::Path::new("/dev/null");
         let (theirs, input) = match interactive {
             true => {

@@ -126,6 +126,8 @@ impl Supervisor {
             let mut launched = launcher.launch()?;
             self.state.status = Status::Running;
             self.state.init = Some(launched.init);
+            self.state.ids_from = launcher.ids_from();
+            self.state.no_own_users = launcher.no_own_users().map(str::to_owned);
             self.state.started = Some(logs::now());
             self.state.addresses = launched.addresses.clone();
             self.state.gateway = launched.gateway.clone();

@@ -39,14 +39,17 @@ impl NetworkNamespace {
 
     /// A new one, in which `prepare` was called. The calling process, which has one thread, stays where it is: in a user
     /// namespace of his own an ordinary user may leave the host's network namespace, but never come back to it. So a
-    /// process is made that goes there, and ends once the namespace is held open.
-    pub fn new_with(prepare: impl FnOnce() -> bool) -> Result<NetworkNamespace, Error> {
+    /// process is made that goes there, and ends once the namespace is held open. It belongs to the user namespace `users`,
+    /// if one is given.
+    pub fn new_with(users: Option<BorrowedFd<'_>>, prepare: impl FnOnce() -> bool) -> Result<NetworkNamespace, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| Error::New(of(&error)))?;
         // SAFETY: the caller has one thread, so that its copy may do whatever it may.
         match unsafe { fork() }.map_err(Error::New)? {
             ForkResult::Child => {
                 drop(ours);
-                let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| errno as u8);
+                let entered = users.map_or(Ok(()), |users| setns(users, CloneFlags::CLONE_NEWUSER));
+                let made = entered.and_then(|()| unshare(CloneFlags::CLONE_NEWNET));
+                let made = made.map_err(|errno| errno as u8);
                 let answer = made.and_then(|()| if prepare() { Ok(0) } else { Err(Errno::EPERM as u8) });
                 let _ = (&theirs).write_all(&[answer.unwrap_or_else(|errno| errno)]);
                 // Until the other side has opened the namespace and lets go.

@@ -69,6 +69,7 @@ impl Init<'_> {
         };
         // They only had to be kept open until now: mounts the launcher has placed beneath those we have a copy of.
         drop(from_launcher);
+        let place = rootfs::open_place(&self.bundle.rootfs)?;
         if namespaces.has(Namespace::User) {
             become_root_inside()?;
         }
@@ -85,7 +86,8 @@ impl Init<'_> {
             join_session_keyring(&self.container.state.id);
         }
         self.set_sysctls()?;
-        self.enter_root()?;
+        self.enter_root(&place)?;
+        drop(place);
         let (executable, terminal) = self.setup.prepare()?;
         if let Some(terminal) = &terminal {
             rootfs::mount_console(std::os::fd::AsFd::as_fd(terminal))?;
@@ -128,7 +130,7 @@ impl Init<'_> {
         Ok(())
     }
 
-    fn enter_root(&mut self) -> Result<(), Error> {
+    fn enter_root(&mut self, place: &OwnedFd) -> Result<(), Error> {
         let linux = self.bundle.linux()?;
         let plan = rootfs::Plan {
             rootfs: &self.bundle.rootfs,
@@ -139,7 +141,7 @@ impl Init<'_> {
             cgroups: self.cgroups,
             may_make_nodes: !self.bundle.namespaces.has(Namespace::User) && users::is_host_root(),
         };
-        let built = plan.build(self.from_host.take().unwrap_or_default())?;
+        let built = plan.build(self.from_host.take().unwrap_or_default(), place)?;
         if super::create::has_early_hooks(self.bundle) {
             self.launcher.say(&Word::Built).map_err(|_| Error::LauncherGone)?;
             let Some(Word::HooksDone) = self.launcher.hear() else {

@@ -96,6 +96,12 @@ impl FromHost {
     }
 }
 
+/// The directory of the root file system, in this process's mount namespace. As the container's root it may be out of
+/// reach, below a directory that is open to the host's alone.
+pub fn open_place(rootfs: &Path) -> Result<OwnedFd, Error> {
+    target::reopen_path(rootfs).map_err(Error::step("open", rootfs))
+}
+
 /// Whether the owners of `mount` are to be shifted.
 pub fn shifts_owners(mount: &Mount) -> bool {
     Options::of(mount).shift_owners.is_some()
@@ -127,8 +133,8 @@ impl Plan<'_> {
             .map_err(Error::mount("bind", mount))
     }
 
-    /// Builds the root. It becomes this process's only with [`Built::enter`].
-    pub fn build(&self, mut from_host: FromHost) -> Result<Built, Error> {
+    /// Builds the root, on `place`. It becomes this process's only with [`Built::enter`].
+    pub fn build(&self, mut from_host: FromHost, place: &OwnedFd) -> Result<Built, Error> {
         let propagation = self
             .linux
             .rootfs_propagation()
@@ -144,8 +150,7 @@ impl Plan<'_> {
             ..Attributes::default()
         };
         tree.change(private, false).map_err(Error::step("fit", self.rootfs))?;
-        let directory = target::reopen_path(self.rootfs).map_err(Error::step("open", self.rootfs))?;
-        tree.place_on(directory.as_fd())
+        tree.place_on(place.as_fd())
             .map_err(Error::step("mount", self.rootfs))?;
         let root = Root::new(
             tree.as_fd()

@@ -208,8 +208,8 @@ impl Lab {
         assert!(ours.is_empty(), "{ours:?}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(state.to_str().unwrap()), "{mounts}");
-        let supervised = super::until("no supervisor", || Some(supervisors_of(&state)));
-        assert!(supervised.is_empty(), "{supervised:?}");
+        // One may still be on its way out of a directory that is gone.
+        super::until("no supervisor", || supervisors_of(&state).is_empty().then_some(()));
     }
 }
 
