@@ -82,3 +82,4 @@ exercise!(look_up, "12-lookup");
 exercise!(cache_key, "13-cache-key");
 exercise!(addresses, "14-addresses");
 exercise!(states, "15-states");
+exercise!(capabilities, "17-capabilities");

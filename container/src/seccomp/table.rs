@@ -76,6 +76,7 @@ pub const EXCEPTIONS: [(u32, u32, Action); 45] = {
         (246, 246, Refuse), // kexec_load
         (248, 250, Refuse), // add_key, request_key, keyctl: keyrings are not namespaced
         (256, 256, Refuse), // migrate_pages
+        // ANCHOR: refused
         (272, 272, Refuse), // unshare
         (279, 279, Refuse), // move_pages
         (298, 298, Refuse), // perf_event_open
@@ -85,10 +86,11 @@ pub const EXCEPTIONS: [(u32, u32, Action); 45] = {
         (312, 313, Refuse), // kcmp, finit_module
         (320, 321, Refuse), // kexec_file_load, bpf
         (323, 323, Refuse), // userfaultfd: holds the kernel at a page fault, the lever of many exploits
-        (335, 336, Refuse), // uretprobe, uprobe
+        // ANCHOR_END: refused
+        (335, 336, Refuse),  // uretprobe, uprobe
         (337, 423, Unknown), // no such numbers on x86-64
-        (425, 427, Refuse), // io_uring_setup, io_uring_enter, io_uring_register
-        (428, 433, Refuse), // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick
+        (425, 427, Refuse),  // io_uring_setup, io_uring_enter, io_uring_register
+        (428, 433, Refuse),  // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick
         (435, 435, Unknown), // clone3: its flags are behind a pointer, which a filter cannot follow; libc falls back to clone
         (438, 438, Refuse),  // pidfd_getfd
         (440, 440, Refuse),  // process_madvise

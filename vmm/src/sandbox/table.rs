@@ -28,6 +28,7 @@ const fn rule(number: libc::c_long, classes: u8, _why: &str) -> Rule {
 }
 
 /// ioctl(2) requests that are allowed. The call itself is allowed with these only.
+// ANCHOR: requests
 pub const REQUESTS: &[(u32, u8)] = &[
     (KVM_RUN, VCPU),
     // What the message about a triple fault, or an instruction nobody can emulate, tells.
@@ -39,6 +40,7 @@ pub const REQUESTS: &[(u32, u8)] = &[
     // A network driver says which of its host's offloads it can live with.
     (TUNSETOFFLOAD, DEVICES),
 ];
+// ANCHOR_END: requests
 
 /// The policy. Sorted by number, as the search tree wants it.
 pub const RULES: &[Rule] = &[
