@@ -31,6 +31,8 @@ pub enum Output {
     Stdout,
     /// Standard error.
     Stderr,
+    /// Nowhere: no cable is plugged in.
+    Nobody,
 }
 
 impl Write for Output {
@@ -38,6 +40,7 @@ impl Write for Output {
         match self {
             Output::Stdout => io::stdout().write(bytes),
             Output::Stderr => io::stderr().write(bytes),
+            Output::Nobody => Ok(bytes.len()),
         }
     }
 
@@ -45,6 +48,7 @@ impl Write for Output {
         match self {
             Output::Stdout => io::stdout().flush(),
             Output::Stderr => io::stderr().flush(),
+            Output::Nobody => Ok(()),
         }
     }
 }
@@ -64,6 +68,7 @@ const CTRL_D: u8 = 4;
 const STDIN: RawFd = libc::STDIN_FILENO;
 
 /// The chip's registers and what it has received, for a snapshot.
+#[cfg_attr(feature = "driver", derive(Default))]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     registers: [u8; 9],

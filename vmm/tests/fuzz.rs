@@ -2,7 +2,7 @@
 //! `fuzz/Cargo.toml` tells how to let a fuzzer that watches its coverage go on from there.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-#[path = "../fuzz/bodies.rs"]
+#[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
 #[path = "../fuzz/seeds.rs"]
 mod seeds;
@@ -13,6 +13,8 @@ use fastrand::Rng;
 
 /// Inputs per target: a second or two of work in a debug build.
 const ROUNDS: usize = 4_000;
+/// Bytes of an input that descends from none: a guest of some thousand steps.
+const NOISE: usize = 40_000;
 /// Values that lie on a border somewhere.
 const BORDERS: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX];
 
@@ -55,7 +57,9 @@ fn explore(target: &str, body: fn(&[u8])) {
         (0..random.usize(1..12)).for_each(|_| change(&mut input, &seeds, &mut random));
         input
     });
-    for input in seeds.iter().cloned().chain(descendants.take(ROUNDS)) {
+    let mut noise = vec![0; NOISE];
+    Rng::with_seed(0x401).fill(&mut noise);
+    for input in seeds.iter().cloned().chain([noise]).chain(descendants.take(ROUNDS)) {
         if let Err(cause) = panic::catch_unwind(|| body(&input)) {
             let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
             eprintln!("{target} fails on {hex}");
@@ -64,47 +68,52 @@ fn explore(target: &str, body: fn(&[u8])) {
     }
 }
 
-#[test]
-fn kernels_as_elf_files() {
-    explore("elf", bodies::elf);
+/// A test for each target, and the list of them.
+macro_rules! targets {
+    ($($part:ident :: $target:ident,)*) => {
+        const TARGETS: &[&str] = &[$(stringify!($target)),*];
+        $(#[test]
+        fn $target() {
+            explore(stringify!($target), bodies::$part::$target);
+        })*
+    };
 }
 
-#[test]
-fn kernels_as_bzimages() {
-    explore("bzimage", bodies::bzimage);
+targets! {
+    boot::elf,
+    boot::bzimage,
+    boot::guest_elf,
+    boot::cpio,
+    boot::guest_cpio,
+    boot::symbols,
+    io::doorbell,
+    io::ports,
+    io::serial,
+    io::i8042,
+    virtio::queue,
+    virtio::bus,
+    virtio::rng,
+    virtio::balloon,
+    virtio::block,
+    virtio::net,
+    virtio::console,
+    virtio::device_state,
+    snapshot::snapshot,
 }
 
+/// What cargo-fuzz can run, what has inputs to begin with and what runs here are the same.
 #[test]
-fn programs_for_the_lab_kernel() {
-    explore("guest_elf", bodies::guest_elf);
-}
-
-#[test]
-fn archives_as_the_vmm_reads_them() {
-    explore("cpio", bodies::cpio);
-}
-
-#[test]
-fn archives_as_the_lab_kernel_reads_them() {
-    explore("guest_cpio", bodies::guest_cpio);
-}
-
-#[test]
-fn symbol_files() {
-    explore("symbols", bodies::symbols);
-}
-
-#[test]
-fn requests_at_the_doorbell() {
-    explore("doorbell", bodies::doorbell);
-}
-
-#[test]
-fn accesses_to_ports() {
-    explore("ports", bodies::ports);
-}
-
-#[test]
-fn snapshots() {
-    explore("snapshot", bodies::snapshot);
+fn every_target_runs_here() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/targets");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let mut here = TARGETS.to_vec();
+    files.sort_unstable();
+    here.sort_unstable();
+    assert_eq!(files, here);
+    let mut seeds: Vec<_> = seeds::all().iter().map(|(target, _)| *target).collect();
+    seeds.sort_unstable();
+    assert_eq!(seeds, here);
 }

@@ -1,8 +1,8 @@
-//! See `bodies::bzimage`.
+//! See `bodies::boot::bzimage`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::bzimage(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::boot::bzimage(data));

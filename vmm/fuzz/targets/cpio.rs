@@ -1,8 +1,8 @@
-//! See `bodies::cpio`.
+//! See `bodies::boot::cpio`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::cpio(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::boot::cpio(data));

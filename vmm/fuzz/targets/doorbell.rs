@@ -1,8 +1,8 @@
-//! See `bodies::doorbell`.
+//! See `bodies::io::doorbell`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::doorbell(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::io::doorbell(data));

@@ -1,8 +1,8 @@
-//! See `bodies::elf`.
+//! See `bodies::boot::elf`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::elf(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::boot::elf(data));

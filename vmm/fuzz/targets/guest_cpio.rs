@@ -1,8 +1,8 @@
-//! See `bodies::guest_cpio`.
+//! See `bodies::boot::guest_cpio`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::guest_cpio(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::boot::guest_cpio(data));

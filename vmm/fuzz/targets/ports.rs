@@ -1,8 +1,8 @@
-//! See `bodies::ports`.
+//! See `bodies::io::ports`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::ports(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::io::ports(data));

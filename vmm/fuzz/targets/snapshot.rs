@@ -1,8 +1,8 @@
-//! See `bodies::snapshot`.
+//! See `bodies::snapshot::snapshot`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::snapshot(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::snapshot::snapshot(data));

@@ -1,8 +1,8 @@
-//! See `bodies::symbols`.
+//! See `bodies::boot::symbols`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../bodies/mod.rs"]
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::symbols(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::boot::symbols(data));

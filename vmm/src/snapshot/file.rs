@@ -22,11 +22,13 @@ use twox_hash::XxHash64;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{Error, State};
+use crate::machine::Kind;
+use crate::virtio::{self, disk::Mode};
 use crate::{layout, memory};
 
 const MAGIC: [u8; 8] = *b"LABSNAP\0";
 /// Raised whenever a reader of the old format would misread the new.
-const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 2;
 const HEADER: usize = 40;
 const CHECKSUM_AT: usize = 32;
 /// More state than 32 vCPUs and every device have.
@@ -198,6 +200,12 @@ pub fn open(path: &Path) -> Result<Opened, Error> {
 
 /// A right checksum says that the file is as it was written, not by whom.
 fn check(state: &State, memory_bytes: Option<u64>) -> Result<(), &'static str> {
+    if !(layout::MEMORY_MIN..=layout::MEMORY_MAX).contains(&state.memory) || !state.memory.is_multiple_of(layout::PAGE)
+    {
+        return Err("how much memory the machine has");
+    }
+    let below = state.memory.min(layout::DEVICE_HOLE);
+    let ram = [0..below, layout::ABOVE_4G..layout::ABOVE_4G + (state.memory - below)];
     let mut end = 0;
     let mut pages = 0u64;
     for run in &state.runs {
@@ -206,6 +214,9 @@ fn check(state: &State, memory_bytes: Option<u64>) -> Result<(), &'static str> {
             return Err("a run's place");
         }
         end = run.start.checked_add(length).ok_or("a run's end")?;
+        if !ram.iter().any(|range| range.start <= run.start && end <= range.end) {
+            return Err("a run that is not in the machine's memory");
+        }
         pages = pages.checked_add(run.pages).ok_or("the number of pages")?;
     }
     if pages.checked_mul(layout::PAGE) != memory_bytes {
@@ -214,5 +225,113 @@ fn check(state: &State, memory_bytes: Option<u64>) -> Result<(), &'static str> {
     if state.vcpus.is_empty() || state.vcpus.len() > layout::CPUS_MAX.into() {
         return Err("the number of vCPUs");
     }
+    let whole = match state.kind {
+        Kind::Bare => state.pc.is_none() && state.devices.is_empty() && state.vcpus.len() == 1,
+        Kind::Pc => state.pc.is_some(),
+    };
+    if !whole || state.vcpus.iter().any(|vcpu| vcpu.kind() != state.kind) {
+        return Err("what kind of machine it is");
+    }
+    // Restoring opens every disk by the name in here. We never write a snapshot of a machine that may write to one; a file
+    // that says otherwise would have us open any file of the user's for writing, or make an overlay in any place.
+    let written = |spec: &virtio::Spec| matches!(spec, virtio::Spec::Disk(disk) if disk.mode != Mode::ReadOnly);
+    if state.devices.iter().any(|(spec, _)| written(spec)) {
+        return Err("a disk that its guest could write to");
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Device as _;
+    use crate::serial::Output;
+    use crate::snapshot::{pc, processor};
+    use crate::virtio::Spec;
+    use crate::virtio::disk;
+    use crate::virtio::driver::Driver;
+    use crate::virtio::random::Random;
+
+    fn state(kind: Kind) -> State {
+        let random = Driver::started(Box::new(Random)).transport.save();
+        State {
+            mark: "user mode entry".into(),
+            kind,
+            memory: 8 << 20,
+            runs: vec![Run { start: 0, pages: 1 }],
+            console: Output::Stdout,
+            spoke: false,
+            random: None,
+            generation: 0,
+            kernel_sha256: String::new(),
+            program_sha256: None,
+            processor: 0,
+            vcpus: vec![processor::State::blank(kind)],
+            devices: match kind {
+                Kind::Bare => Vec::new(),
+                Kind::Pc => vec![(Spec::Random, random)],
+            },
+            pc: (kind == Kind::Pc).then(pc::State::default),
+        }
+    }
+
+    /// Whoever can make a snapshot can make its checksum.
+    #[test]
+    fn what_no_machine_of_ours_would_say_is_refused() {
+        type Forge = fn(&mut State);
+        let accepted = |state: &State| check(state, Some(4096 * state.runs.iter().map(|run| run.pages).sum::<u64>()));
+        for kind in [Kind::Bare, Kind::Pc] {
+            assert_eq!(accepted(&state(kind)), Ok(()));
+        }
+        let disk = |state: &mut State, mode| {
+            let file = "/etc/passwd".into();
+            state.devices[0].0 = Spec::Disk(disk::Spec { file, mode });
+        };
+        let mut reads = state(Kind::Pc);
+        disk(&mut reads, Mode::ReadOnly);
+        assert_eq!(accepted(&reads), Ok(()));
+        for mode in [Mode::Writable, Mode::Scratch, Mode::Overlay("/etc/overlay".into())] {
+            let mut writes = state(Kind::Pc);
+            disk(&mut writes, mode);
+            assert_eq!(accepted(&writes), Err("a disk that its guest could write to"));
+        }
+        let forgeries: &[(&str, Forge)] = &[
+            ("no memory", |state| state.memory = 0),
+            ("all memory", |state| state.memory = u64::MAX - 4095),
+            ("half a page", |state| state.memory += 2048),
+            ("a run behind memory", |state| state.runs[0].start = 8 << 20),
+            ("a run across its end", |state| {
+                state.runs[0] = Run {
+                    start: (8 << 20) - 4096,
+                    pages: 2,
+                };
+            }),
+            ("a run that overflows", |state| state.runs[0].pages = u64::MAX / 4096),
+            ("a run within a page", |state| state.runs[0].start = 1),
+            ("an empty run", |state| state.runs[0].pages = 0),
+            ("runs out of order", |state| state.runs.push(Run { start: 0, pages: 1 })),
+            ("no processor", |state| state.vcpus.clear()),
+            ("a PC without controllers", |state| state.pc = None),
+            ("a PC that is not one", |state| state.kind = Kind::Bare),
+            ("a PC's processor without an APIC", |state| {
+                state.vcpus[0] = processor::State::blank(Kind::Bare);
+            }),
+        ];
+        for (what, forge) in forgeries {
+            let mut state = state(Kind::Pc);
+            forge(&mut state);
+            let bytes = state.runs.iter().map(|run| run.pages.wrapping_mul(4096)).sum();
+            assert!(check(&state, Some(bytes)).is_err(), "{what}");
+        }
+        // Above the hole for devices, a run may lie only where memory goes on.
+        let mut large = state(Kind::Bare);
+        large.memory = layout::DEVICE_HOLE + 4096;
+        large.runs = vec![Run {
+            start: layout::ABOVE_4G,
+            pages: 1,
+        }];
+        assert_eq!(accepted(&large), Ok(()));
+        large.runs[0].start = layout::DEVICE_HOLE;
+        assert!(accepted(&large).is_err());
+    }
 }

@@ -33,7 +33,7 @@ use crate::virtio::disk::Mode;
 use crate::vm::Config;
 use crate::{cpio, initrd, serial, virtio};
 
-pub use file::{Opened, Run, open};
+pub use file::{FORMAT, Opened, Run, open};
 
 /// Bytes a program finds at AT_RANDOM (getauxval(3)).
 pub const PROGRAM_RANDOM: usize = 16;

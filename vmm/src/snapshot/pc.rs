@@ -10,6 +10,7 @@ use super::Error;
 use crate::serial::{self, Serial};
 
 /// Controllers, timer, paravirtual clock, serial port.
+#[cfg_attr(feature = "driver", derive(Default))]
 #[derive(Serialize, Deserialize)]
 pub struct State {
     /// Both PICs, then the I/O APIC.

@@ -12,6 +12,7 @@ use super::{Error, PROGRAM_RANDOM};
 use crate::machine::Kind;
 
 /// Everything a vCPU is, as KVM hands it out (Documentation/virt/kvm/api.rst).
+#[cfg_attr(feature = "driver", derive(Default))]
 #[derive(Serialize, Deserialize)]
 pub struct State {
     /// What it was told to be.
@@ -25,6 +26,7 @@ pub struct State {
 }
 
 /// What only a vCPU with interrupts has.
+#[cfg_attr(feature = "driver", derive(Default))]
 #[derive(Serialize, Deserialize)]
 struct PcState {
     apic: kvm_lapic_state,
@@ -97,6 +99,23 @@ impl State {
             msrs: msrs.iter().filter_map(|&index| read_msr(vcpu, index)).collect(),
             pc,
         })
+    }
+
+    /// One with nothing in it, for tests.
+    #[cfg(feature = "driver")]
+    pub fn blank(kind: Kind) -> State {
+        State {
+            pc: (kind == Kind::Pc).then(PcState::default),
+            ..State::default()
+        }
+    }
+
+    /// Of which kind of machine it is.
+    pub fn kind(&self) -> Kind {
+        match self.pc {
+            None => Kind::Bare,
+            Some(_) => Kind::Pc,
+        }
     }
 
     /// Writes it into a vCPU that has not run yet.

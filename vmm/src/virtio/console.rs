@@ -5,7 +5,7 @@
 //! ask whether the byte is gone; here a line is one.
 
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use protocol::marks::Marks;
 use protocol::phase::Phase;
@@ -22,18 +22,30 @@ const CTRL_D: u8 = 4;
 
 /// The device.
 pub struct Console {
+    input: BorrowedFd<'static>,
+    output: BorrowedFd<'static>,
     gate: Gate,
     marks: Marks,
     /// The guest has printed.
     spoke: bool,
-    /// Standard input is open.
+    /// The input has not come to its end.
     open: bool,
 }
 
 impl Console {
     /// A console on standard output and, when `gate` is open, standard input, which marks the guest's first output.
     pub fn new(gate: Gate, marks: Marks) -> Console {
+        // SAFETY: both are open for the life of the process.
+        let [input, output] =
+            [libc::STDIN_FILENO, libc::STDOUT_FILENO].map(|standard| unsafe { BorrowedFd::borrow_raw(standard) });
+        Console::between(input, output, gate, marks)
+    }
+
+    /// The same between any two descriptors.
+    pub fn between(input: BorrowedFd<'static>, output: BorrowedFd<'static>, gate: Gate, marks: Marks) -> Console {
         Console {
+            input,
+            output,
             gate,
             marks,
             spoke: false,
@@ -72,7 +84,7 @@ impl Device for Console {
                 let written = chain
                     .readable
                     // SAFETY: the list is of memory that outlives the call.
-                    .transfer(|list, count| unsafe { libc::writev(libc::STDOUT_FILENO, list, count) });
+                    .transfer(|list, count| unsafe { libc::writev(self.output.as_raw_fd(), list, count) });
                 // A closed output is the reader's business, as it is for the serial port.
                 if written.is_err() {
                     break;
@@ -92,8 +104,7 @@ impl Device for Console {
     }
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: standard input is open for the life of the process.
-        (self.open && self.gate.is_open()).then(|| unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) })
+        (self.open && self.gate.is_open()).then_some(self.input)
     }
 
     fn receive(&mut self, queues: &mut Queues<'_>) -> Result<(), Malformed> {
@@ -102,7 +113,7 @@ impl Device for Console {
         };
         let mut room = chain.writable.clone();
         // SAFETY: the list is of memory that outlives the call.
-        let read = room.transfer(|list, count| unsafe { libc::readv(libc::STDIN_FILENO, list, count) });
+        let read = room.transfer(|list, count| unsafe { libc::readv(self.input.as_raw_fd(), list, count) });
         let written = match read {
             Ok(0) | Err(_) if !chain.writable.is_empty() => {
                 self.open = false;

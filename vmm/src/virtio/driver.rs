@@ -241,7 +241,7 @@ impl Driver {
                     self.transport.read(small * u64::from(a), &mut data[..1 << (b % 4)]);
                 }
                 // A descriptor: near the buffers, or anywhere.
-                3 | 4 => {
+                3 => {
                     let queue = usize::from(offset) % self.offered.len().max(1);
                     let address = match what & 0x80 {
                         0 => BUFFERS + u64::from(a) * 64,
@@ -250,6 +250,15 @@ impl Driver {
                     let length = u32::from(b) << (c % 24);
                     let table = Driver::rings(queue) + u64::from(d % 16) * 16;
                     self.describe(table, &[(address, length, (e % 8).into(), (f % 20).into())]);
+                }
+                // A request as it should be, or nearly: a header of two words and a sector, data, a status.
+                4 => {
+                    let queue = usize::from(offset) % self.offered.len().max(1);
+                    let header = [u32::from(a % 16), 0, u32::from(b), 0].map(u32::to_le_bytes);
+                    self.put(BUFFERS, header.as_flattened());
+                    let data = (BUFFERS + 0x1000, u32::from(c) << (d % 14));
+                    let buffers = [(BUFFERS, 16), data, (BUFFERS + 0x800, 1)];
+                    self.request(queue, &buffers[..1 + usize::from(e % 3)], usize::from(f % 4));
                 }
                 5 => {
                     let queue = usize::from(offset) % self.offered.len().max(1);

@@ -1,81 +1,10 @@
-//! What every device must stand: any order of registers, any content of memory.
-
-use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+//! What a guest can get wrong, case by case. What comes of any order of registers and any content of memory, the fuzz
+//! targets try (`fuzz/bodies/virtio.rs`).
 
 use super::balloon::Balloon;
-use super::block::Block;
-use super::device::Device;
-use super::disk::{Disk, Mode, Spec};
 use super::driver::{BUFFERS, Driver, INDIRECT, MEMORY, NEXT, WRITE};
-use super::net::Net;
 use super::random::Random;
 use crate::bus::Device as _;
-
-/// Bytes of guests per device: some thousand steps, in a second or so.
-const STEPS: usize = 20_000;
-
-fn misbehave(name: &str, make: impl Fn() -> Box<dyn Device>) {
-    for seed in 0..4 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut driver = Driver::started(make());
-        let mut bytes = vec![0; STEPS * 8 / 4];
-        random.fill(&mut bytes);
-        driver.misbehave(&bytes);
-        // Whatever it was, a reset makes a device of it again.
-        driver.negotiate();
-        assert_eq!(driver.read(0x70), 0xb, "{name}, seed {seed}");
-    }
-}
-
-fn disk(mode: Mode) -> (tempfile::NamedTempFile, Disk) {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(&[0x5a; 64 << 10]).unwrap();
-    let spec = Spec {
-        file: file.path().into(),
-        mode,
-    };
-    let disk = Disk::open(&spec).unwrap();
-    (file, disk)
-}
-
-#[test]
-fn a_random_device_stands_any_guest() {
-    misbehave("rng", || Box::new(Random));
-}
-
-#[test]
-fn a_balloon_stands_any_guest() {
-    misbehave("balloon", || Box::new(Balloon::new(4096)));
-}
-
-#[test]
-fn a_disk_stands_any_guest() {
-    for mode in [Mode::Writable, Mode::ReadOnly, Mode::Scratch] {
-        let before = [0x5a; 64 << 10];
-        misbehave("block", || {
-            let (file, disk) = disk(mode.clone());
-            if mode != Mode::Writable {
-                assert_eq!(std::fs::read(file.path()).unwrap(), before);
-            }
-            Box::new(Block::new(disk))
-        });
-    }
-}
-
-#[test]
-fn a_network_card_stands_any_guest() {
-    misbehave("net", || {
-        let (tap, host) = UnixDatagram::pair().unwrap();
-        tap.set_nonblocking(true).unwrap();
-        host.set_nonblocking(true).unwrap();
-        for length in [1, 60, 1514, 4000] {
-            host.send(&vec![7; length]).unwrap();
-        }
-        Box::new(Net::new(OwnedFd::from(tap).into(), [2, 0, 0, 0, 0, 1]))
-    });
-}
 
 /// What a guest may do wrong with a chain. Each stops the device, and a reset starts it again.
 #[test]
