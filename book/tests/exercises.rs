@@ -83,3 +83,4 @@ exercise!(cache_key, "13-cache-key");
 exercise!(addresses, "14-addresses");
 exercise!(states, "15-states");
 exercise!(capabilities, "17-capabilities");
+exercise!(slope, "16-slope");

@@ -74,6 +74,7 @@ pub fn with_descendants(root: u32) -> Vec<u32> {
 /// When one of them cannot be looked at: a sum that lacks one would be a wrong number.
 pub fn usage(processes: &[u32]) -> Result<Usage, Error> {
     let mut sum = Usage::default();
+    // ANCHOR: sum
     for pid in processes {
         let text = read(format!("/proc/{pid}/smaps_rollup"))?;
         let unique = ["Private_Clean:", "Private_Dirty:", "Private_Hugetlb:"]
@@ -85,6 +86,7 @@ pub fn usage(processes: &[u32]) -> Result<Usage, Error> {
         sum.shared += total(&text, "Pss:").saturating_sub(unique);
     }
     Ok(sum)
+    // ANCHOR_END: sum
 }
 
 /// Finds the guest's memory among the mappings of process `pid`, which lays `file` over parts of it.
