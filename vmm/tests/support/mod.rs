@@ -123,10 +123,15 @@ pub fn finish(mut command: Command, stdin: &[u8]) -> Ran {
 }
 
 /// Waits for a process and takes what its pipes hold. Kills it, and fails, when it hangs.
-pub fn collect(mut child: Child) -> Ran {
+pub fn collect(child: Child) -> Ran {
+    collect_within(child, HUNG)
+}
+
+/// The same for a run that may take longer.
+pub fn collect_within(mut child: Child, patience: Duration) -> Ran {
     let stdout = child.stdout.take().map(drain);
     let stderr = child.stderr.take().map(drain);
-    let status = wait(&mut child);
+    let status = wait_within(&mut child, patience);
     let stdout = stdout.map(|reader| reader.join().unwrap()).unwrap_or_default();
     let stderr = stderr.map(|reader| reader.join().unwrap()).unwrap_or_default();
     Ran {
