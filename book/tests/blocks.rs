@@ -18,7 +18,7 @@ use book::blocks::{self, Block, Step};
 use book::{compare, folder};
 
 /// Longest a command may take. The longest here boots an emulated computer, on machines that do much else.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(600);
 
 macro_rules! chapters {
     ($($test:ident: $file:literal,)*) => {

@@ -1,0 +1,35 @@
+// ANCHOR: stub
+/// Bytes of a page.
+pub const PAGE: usize = 4096;
+
+/// A machine's memory, started from a snapshot that others use too.
+pub struct Clone<'snapshot> {
+    snapshot: &'snapshot [[u8; PAGE]],
+    own: Vec<[u8; PAGE]>,
+}
+
+impl<'snapshot> Clone<'snapshot> {
+    /// A clone that has written nothing.
+    pub fn new(snapshot: &'snapshot [[u8; PAGE]]) -> Clone<'snapshot> {
+        Clone {
+            snapshot,
+            own: snapshot.to_vec(),
+        }
+    }
+
+    /// The byte at `address`.
+    pub fn read(&self, address: usize) -> u8 {
+        self.own[address / PAGE][address % PAGE]
+    }
+
+    /// Changes the byte at `address`, for this clone alone.
+    pub fn write(&mut self, address: usize, byte: u8) {
+        self.own[address / PAGE][address % PAGE] = byte;
+    }
+
+    /// Pages that this clone has to itself.
+    pub fn own_pages(&self) -> usize {
+        self.own.len()
+    }
+}
+// ANCHOR_END: stub
