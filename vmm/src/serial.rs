@@ -3,6 +3,10 @@
 //! vm-superio models the chip's registers. What the guest sends goes to standard error for the lab kernel (which uses
 //! it for its last words only) and to standard output for any other kernel (whose console it is). On a PC the chip also
 //! interrupts, and standard input comes in through it.
+//!
+//! What it costs a Linux guest: 1.5 exits for each byte it prints, one for the byte and the rest for the interrupt that comes
+//! after every 16 (what is it, is there room, what does the modem say). 40 lines of 34 bytes were 2021 exits; the
+//! virtio console ([`crate::virtio::console`]) took 120. Counted with `vmm run --trace` in the testbed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -9,6 +9,9 @@
 //! **The balloon.** The host asks for a number of pages in the configuration. The guest takes so many from its allocator,
 //! swapping if it must, and writes their numbers into the first queue; to have pages back it writes their numbers into
 //! the second and uses them.
+//!
+//! What it costs: 3 exits for a report, of up to 32 blocks, and for 256 pages given or taken back: the notification and the
+//! interrupt's two. A guest of 256 MiB that filled 96 of them and freed them again made 3 reports, 9 exits.
 
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 
@@ -26,6 +29,9 @@ const QUEUES: &[u16] = &[128; 3];
 /// The guest need not ask before it uses a page again, and takes pages back when it runs out of memory.
 const DEFLATE_ON_OOM: u64 = 1 << 2;
 const FREE_PAGE_REPORTING: u64 = 1 << 5;
+
+/// Pages taken in one turn, beyond which the rest of a full queue waits for the next: each may be a system call of its own.
+const TURN_MAX: usize = 16 << 10;
 
 /// Page numbers read at once.
 const AT_ONCE: usize = 256;
@@ -78,7 +84,11 @@ impl Device for Balloon {
 
     fn serve(&mut self, index: usize, queues: &mut Queues<'_>) -> Result<(), Malformed> {
         let memory = queues.memory();
+        let mut pages_taken = 0;
         for _ in 0..queues.size(index) {
+            if pages_taken >= TURN_MAX {
+                break;
+            }
             let Some(mut chain) = queues.take(index)? else { break };
             match index {
                 INFLATE => {
@@ -86,6 +96,7 @@ impl Device for Balloon {
                     if chain.readable.length() as u64 > pages * 4 {
                         return Err(Malformed("the guest gives more pages than it has"));
                     }
+                    pages_taken += chain.readable.length() / 4;
                     let mut numbers = [0; AT_ONCE * 4];
                     while let count @ 4.. = chain.readable.read(&mut numbers) {
                         let numbers = numbers[..count]
@@ -161,6 +172,7 @@ fn drop_pages(piece: &VolatileSlice<'_>) {
 mod tests {
     use super::super::driver::{BUFFERS, Driver, MEMORY};
     use super::*;
+    use crate::bus::Device as _;
 
     const REPORTING: usize = 2;
     const PAGE: u64 = layout::PAGE;
@@ -198,6 +210,22 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4].map(first), [0, 0, 1, 0, 1]);
         driver.request(DEFLATE, &[(BUFFERS + 5 * PAGE, 12)], 1);
         assert_eq!(driver.done(DEFLATE), [(0, 0)]);
+    }
+
+    #[test]
+    fn a_full_queue_takes_more_than_one_turn() {
+        let mut driver = Driver::started(Box::new(Balloon::new(0)));
+        let (pages, size) = (MEMORY / PAGE, QUEUES[INFLATE]);
+        driver.put(BUFFERS, &number(BUFFERS / PAGE).repeat(pages as usize));
+        driver.describe(Driver::rings(INFLATE), &[(BUFFERS, 4 * pages as u32, 0, 0)]);
+        (1..size).for_each(|_| driver.add(INFLATE, 0));
+        driver.offer(INFLATE, 0);
+        let first = driver.done(INFLATE).len();
+        assert_eq!(first, TURN_MAX.div_ceil(pages as usize));
+        // The rest is the input thread's.
+        driver.transport.input();
+        assert_eq!(driver.done(INFLATE).len(), usize::from(size) - first);
+        assert!(!driver.stopped());
     }
 
     #[test]

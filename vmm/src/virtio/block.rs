@@ -11,6 +11,9 @@
 //!
 //! What the host answers: the data goes between the file and the guest's own pages in one system call, and never through
 //! us. The vCPU waits for it, as for the slowest of disks; the host's page cache makes that short.
+//!
+//! What it costs: 3 exits for a request, be it 4 KiB read, 4 KiB written or a flush: the store to QueueNotify, and the
+//! interrupt's two. A disk controller of the 1980s took one for each register and each two bytes of data.
 
 use super::buffers::Buffers;
 use super::device::Device;
@@ -33,6 +36,10 @@ const PIECE_MAX: u32 = 64 << 10;
 /// gigabytes in one go.
 const BYTES_MAX: usize = PIECES_MAX as usize * PIECE_MAX as usize;
 
+/// Bytes of one turn. A queue full of the largest requests is 4 GiB, and sectors that alternate between disk and overlay are a
+/// system call each: what is left when this is reached waits for the next turn, and whoever wants the device in between gets it.
+const TURN_MAX: usize = 4 * BYTES_MAX;
+
 const OK: u8 = VIRTIO_BLK_S_OK as u8;
 const FAILED: u8 = VIRTIO_BLK_S_IOERR as u8;
 const UNKNOWN: u8 = VIRTIO_BLK_S_UNSUPP as u8;
@@ -40,12 +47,17 @@ const UNKNOWN: u8 = VIRTIO_BLK_S_UNSUPP as u8;
 /// The device.
 pub struct Block {
     disk: Disk,
+    /// The first failure was reported. A guest can fail as often as it likes, and standard error is often a file.
+    complained: bool,
 }
 
 impl Block {
     /// A device around this disk.
     pub fn new(disk: Disk) -> Block {
-        Block { disk }
+        Block {
+            disk,
+            complained: false,
+        }
     }
 
     /// Carries a request out: its status, and bytes written to `answer`.
@@ -71,7 +83,13 @@ impl Block {
         match result {
             Ok(written) => (OK, written),
             Err(error) => {
-                eprintln!("vmm: {}: {error}", self.disk);
+                if !self.complained {
+                    self.complained = true;
+                    eprintln!(
+                        "vmm: {}: {error}. The guest was told, and is told of any later failure",
+                        self.disk
+                    );
+                }
                 (FAILED, 0)
             }
         }
@@ -122,8 +140,13 @@ impl Device for Block {
     }
 
     fn serve(&mut self, _: usize, queues: &mut Queues<'_>) -> Result<(), Malformed> {
+        let mut bytes = 0;
         for _ in 0..queues.size(QUEUE) {
+            if bytes >= TURN_MAX {
+                break;
+            }
             let Some(mut chain) = queues.take(QUEUE)? else { break };
+            bytes += chain.readable.length().max(chain.writable.length());
             let (question, mut answer) = (chain.readable.clone(), std::mem::take(&mut chain.writable));
             let Some(status) = answer.split_off_last() else {
                 return Err(Malformed("a disk request has no room for its status"));

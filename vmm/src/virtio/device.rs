@@ -31,8 +31,8 @@ pub trait Device: Send {
     /// The guest is done setting up; it took these of the features.
     fn start(&mut self, _features: u64) {}
 
-    /// Serves what waits in queue `index`, one pass: as many requests as the queue holds at most, for a guest may add
-    /// more meanwhile, and so may a device that is told to read from a disk into the ring.
+    /// Serves what waits in queue `index`, one turn: as many requests as the queue holds at most, for a guest may add
+    /// more meanwhile, and so may a device that is told to read from a disk into the ring; fewer where they are much work.
     ///
     /// # Errors
     /// When the guest broke a rule. The transport stops the device.

@@ -4,6 +4,10 @@
 //! (a checksum, cutting into segments); empty buffers into the first. What the host answers: it hands frame and header to
 //! the [tap] as they are, which reads the header itself, and fills the empty buffers with what the
 //! tap has for the guest.
+//!
+//! What it costs: 3 exits for a frame sent (the notification, and the interrupt's two that says it is gone), 2 for a frame
+//! received (an interrupt; the buffers are offered long before, and told of only when none were left). A ping and its answer
+//! are 5, or 3 where the answer is there before the first interrupt was taken: 16 pings were 78 exits.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::str::FromStr;

@@ -3,6 +3,9 @@
 //! What the guest writes: nothing. It offers empty buffers. What the host answers: buffers full of getrandom(2). A kernel in a
 //! VM has few surprises of its own to gather randomness from: the same image, the same memory, a clock that may stand still
 //! between snapshot and clone.
+//!
+//! What it costs: 3 exits for each request, the notification and the interrupt's two ([`crate::virtio`]). Linux asks for
+//! 64 bytes at a time, and for a few in advance: 16 reads of 64 bytes from /dev/hwrng were 17 requests, 51 exits.
 
 use super::device::Device;
 use super::queue::{Malformed, Queues};
