@@ -25,6 +25,8 @@ pub struct Config {
     pub workdir: PathBuf,
     /// Whom the program runs as.
     pub user: User,
+    /// Its further groups.
+    pub groups: Vec<u32>,
     /// Which capabilities the program keeps if that is root, as a bit mask: [`crate::capabilities::KEPT`] unless there is
     /// a reason for more.
     pub capabilities: u64,

@@ -131,7 +131,7 @@ impl Init<'_> {
 
     fn take_ids(&self) -> Result<(), Error> {
         if self.mapped_range {
-            privileges::become_root_inside()?;
+            privileges::become_root_inside(&self.config.groups)?;
         }
         privileges::hide_from_inside()?;
         privileges::die_with_parent()?;

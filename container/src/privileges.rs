@@ -22,9 +22,10 @@ pub struct Rights {
     pub capabilities: u64,
 }
 
-/// Forgets the launcher's groups and becomes root of the user namespace, whose ids were mapped just now.
-pub fn become_root_inside() -> Result<(), Error> {
-    setgroups(&[]).map_err(Error::ids("drop the launcher's groups"))?;
+/// Exchanges the launcher's groups for `groups` and becomes root of the user namespace, whose ids were mapped just now.
+pub fn become_root_inside(groups: &[u32]) -> Result<(), Error> {
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).map_err(Error::ids("drop the launcher's groups"))?;
     become_user(User::default())
 }
 

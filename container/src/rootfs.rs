@@ -26,6 +26,8 @@ use thiserror::Error;
 
 use crate::errno::{of, why};
 use crate::layered::{self, Layers};
+use crate::mounts::target::{Missing, Root};
+use crate::mounts::tree::{Attributes, Tree};
 use crate::namespaces::{Namespace, Namespaces};
 
 /// Where the tmpfs is mounted while the root is built. Any directory every host has would do; in the container's mount
@@ -56,7 +58,12 @@ pub enum Image {
     Directory(PathBuf),
     /// A mount that was made beforehand and is in no directory yet, by its descriptor. What is written stays in it: so a
     /// builder keeps what a command changes.
-    Mount(RawFd),
+    Mount {
+        /// Its descriptor.
+        tree: RawFd,
+        /// Whether the host's /etc/resolv.conf is put over the image's, for a command that has the host's network.
+        resolver: bool,
+    },
     /// Layers of an image in the store.
     Layers(Layers),
 }
@@ -67,7 +74,7 @@ pub struct OldRoot(());
 /// Refuses a directory that is none, before anything is made.
 pub fn check(image: &Image) -> Result<(), Error> {
     let path = match image {
-        Image::Workload | Image::Mount(_) => return Ok(()),
+        Image::Workload | Image::Mount { .. } => return Ok(()),
         Image::Directory(path) => path,
         Image::Layers(layers) => &layers.store,
     };
@@ -145,7 +152,12 @@ pub fn enter(image: &Image, shifted: Option<BorrowedFd<'_>>, namespaces: Namespa
     match image {
         Image::Workload => workload_root()?,
         Image::Directory(path) => overlay_root(path, shifted, namespaces)?,
-        Image::Mount(tree) => place(*tree, c"/tmp").map_err(Error::step("mount the image on", BASE))?,
+        Image::Mount { tree, resolver } => {
+            place(*tree, c"/tmp").map_err(Error::step("mount the image on", BASE))?;
+            if *resolver {
+                resolve_as_the_host()?;
+            }
+        }
         Image::Layers(layers) => layered::enter(layers, shifted, namespaces, BASE, mount_base)?,
     }
     chdir(BASE).map_err(Error::step("enter", BASE))?;
@@ -162,6 +174,39 @@ impl OldRoot {
         umount2(".", MntFlags::MNT_DETACH).map_err(Error::step("detach", "the host's root"))?;
         chdir("/").map_err(Error::step("enter", "/"))
     }
+}
+
+/// Where a name server is named.
+pub const RESOLVER: &str = "etc/resolv.conf";
+
+/// Binds the host's /etc/resolv.conf over the image's, read-only. It is made where the image has none; a link is followed
+/// inside, and where it leads to nothing, left alone.
+fn resolve_as_the_host() -> Result<(), Error> {
+    let host = Path::new("/").join(RESOLVER);
+    let step = |verb, errno| Error::Step {
+        verb,
+        object: host.display().to_string(),
+        errno,
+    };
+    let Ok(tree) = Tree::copy_of(&host, false) else {
+        // The host knows no names itself.
+        return Ok(());
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = Root::new(open(BASE, flags, Mode::empty()).map_err(Error::step("open", BASE))?);
+    let is_link = Path::new(BASE).join(RESOLVER).is_symlink();
+    let target = match root.open(Path::new(RESOLVER)) {
+        Err(_) if is_link => return Ok(()),
+        _ => root.open_or_make(Path::new(RESOLVER), Missing::File),
+    };
+    let target = target.map_err(|error| step("find a place in the image for", error.errno))?;
+    let read_only = Attributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Attributes::default()
+    };
+    tree.change(read_only, false)
+        .and_then(|()| tree.place_on(target.as_fd()))
+        .map_err(|errno| step("mount", errno))
 }
 
 fn workload_root() -> Result<(), Error> {

@@ -210,3 +210,65 @@ fn a_command_cannot_touch_the_host() {
     workshop.build(&[]);
     assert!(!workshop.files().contains_key("bad"), "{}", workshop.text("bad"));
 }
+
+#[test]
+fn a_command_with_the_hosts_network_asks_the_hosts_name_servers() {
+    root_or_skip!();
+    let hosts = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    // Without a file of the image's, with one, and with a link to nowhere.
+    for (before, left) in [
+        ("", None),
+        (
+            "RUN --network=none mkdir -p /etc && echo own > /etc/resolv.conf\n",
+            Some("own\n"),
+        ),
+        (
+            "RUN --network=none mkdir -p /etc && ln -s ../run/none /etc/resolv.conf\n",
+            None,
+        ),
+    ] {
+        let workshop = workshop_or_skip!(&with_shell(&format!(
+            "{before}RUN --network=host cat /etc/resolv.conf > /seen || true\n"
+        )));
+        workshop.build(&["--network", "host"]);
+        let is_link = before.contains("ln -s");
+        let expected = if is_link { "" } else { &hosts };
+        assert_eq!(workshop.text("seen"), expected, "{before}");
+        let files = workshop.files();
+        let found = files.get("etc/resolv.conf").map(|file| file.content.as_str());
+        if !is_link {
+            assert_eq!(found, left, "{before}");
+        }
+        assert_eq!(files.contains_key("etc"), !before.is_empty(), "{:?}", names(&files));
+    }
+}
+
+#[test]
+fn a_command_has_the_groups_of_its_user() {
+    root_or_skip!();
+    let workshop = workshop_or_skip!(&with_shell(
+        "RUN mkdir -p /etc && echo 'ann:x:1000:100::/:/bin/sh' > /etc/passwd && echo 'wheel:x:10:ann' > /etc/group && mkdir -m 777 /w\n\
+         USER ann\n\
+         RUN id -G > /w/alone\n\
+         USER ann:100\n\
+         RUN id -G > /w/with\n"
+    ));
+    workshop.build(&[]);
+    assert_eq!(
+        (workshop.text("w/alone"), workshop.text("w/with")),
+        ("100 10\n".into(), "100\n".into())
+    );
+}
+
+#[test]
+fn mounts_of_a_command_are_refused_where_they_stand() {
+    root_or_skip!();
+    for kind in ["type=cache,target=/c", "type=bind,target=/b", "type=secret,id=s"] {
+        let workshop = workshop_or_skip!(&with_shell(&format!("RUN --mount={kind} true\n")));
+        let (_, message) = workshop.fail(&[]);
+        assert!(
+            message.contains("Dockerfile:4:5") && message.contains("mount"),
+            "{message}"
+        );
+    }
+}

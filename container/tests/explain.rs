@@ -175,3 +175,15 @@ fn an_unknown_format_is_refused() {
     let output = container(["--explain=verse", "workload", "hello"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125), "{output:?}");
 }
+
+#[test]
+fn an_image_is_told_of_by_its_layers() {
+    let lab = lab_or_skip!();
+    let script = "echo from $(cat /etc/motd)";
+    let output = lab.run(["run", "--explain", "busybox", "sh", "-c", script]);
+    assert_eq!(common::text(&output), "from from the image");
+    let said = String::from_utf8(output.stderr).unwrap();
+    // The overlay, by the word the course has for it, with the image's layer below.
+    assert!(said.contains("build the root") && said.contains("lowerdir=0"), "{said}");
+    lab.assert_empty();
+}

@@ -118,3 +118,32 @@ fn the_loopback_interface_is_up() {
     let bundle = bundle_or_skip!("ip -o addr show lo | grep -c 127.0.0.1");
     assert_eq!(bundle.run(), "1");
 }
+
+#[test]
+fn a_mount_with_the_containers_maps_shows_its_owners_shifted() {
+    let mut bundle = bundle_or_skip!("stat -c %u:%g /shared/file; touch /shared/made");
+    let map = json!([{"containerID": 0, "hostID": 700_000, "size": 1000}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map.clone();
+    bundle.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user"}));
+    let shared = bundle.path("shared");
+    fs::create_dir(&shared).unwrap();
+    // The container's root owns nothing here, and could not make it.
+    fs::create_dir(bundle.root("shared")).unwrap();
+    fs::write(shared.join("file"), "").unwrap();
+    std::os::unix::fs::chown(shared.join("file"), Some(7), Some(8)).unwrap();
+    let mut mount = json!({
+        "type": "bind", "source": shared, "destination": "/shared", "options": ["bind"], "uidMappings": map, "gidMappings": map});
+    bundle.mount(mount.clone());
+    assert_eq!(bundle.run(), "7:8");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(shared.join("made")).unwrap());
+    assert_eq!(owner, 0);
+    // Others than the container's are refused, not left out.
+    mount["uidMappings"] = json!([{"containerID": 0, "hostID": 800_000, "size": 1000}]);
+    bundle.config["mounts"].as_array_mut().unwrap().pop();
+    bundle.mount(mount);
+    assert!(bundle.refusal().contains("other than the container's"));
+}

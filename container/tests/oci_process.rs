@@ -179,3 +179,32 @@ fn the_runtimes_own_file_is_out_of_reach() {
     assert!(!fs::read_to_string(bundle.root("tmp/seen")).unwrap().is_empty());
     assert_eq!(fs::read(oci_common::RUNTIME).unwrap(), before);
 }
+
+#[test]
+fn a_label_holds_or_is_refused() {
+    let mut bundle = bundle_or_skip!("cat /proc/self/attr/current");
+    let is_on = |file: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == "Y");
+    bundle.config["process"]["apparmorProfile"] = json!("unconfined");
+    match is_on("/sys/module/apparmor/parameters/enabled") {
+        true => assert!(bundle.run().contains("unconfined")),
+        false => {
+            let refused = bundle.refusal();
+            assert!(
+                refused.contains("process.apparmorProfile") && refused.contains("AppArmor is not"),
+                "{refused}"
+            );
+        }
+    }
+    bundle.config["process"]["apparmorProfile"] = json!("");
+    bundle.config["process"]["selinuxLabel"] = json!("system_u:system_r:no_such_t:s0");
+    let refused = bundle.refusal();
+    assert!(refused.contains("system_u:system_r:no_such_t:s0"), "{refused}");
+    bundle.config["process"]["selinuxLabel"] = json!("");
+    bundle.config["linux"]["mountLabel"] = json!("system_u:object_r:some_t:s0");
+    assert!(bundle.refusal().contains("linux.mountLabel"));
+    // Nothing was asked for: nothing is refused.
+    bundle.config["linux"]["mountLabel"] = json!("");
+    bundle.config["process"]["args"] = json!(["true"]);
+    assert_eq!(bundle.run(), "");
+    assert!(bundle.is_gone());
+}

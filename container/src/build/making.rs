@@ -211,6 +211,7 @@ impl Builder<'_> {
                 arguments,
                 environment: builder.environment(environment),
                 owner: Owner::default(),
+                groups: Vec::new(),
                 workdir: state.workdir().to_owned(),
                 host_network,
             };
@@ -246,6 +247,7 @@ impl Builder<'_> {
         let root = self.root(&state.layers).map_err(|error| at.failed(error))?;
         if !user.is_empty() {
             command.owner = Owner::resolve(user, &root, Alone::Account).map_err(|error| at.failed(error))?;
+            command.groups = owner::groups(&root, user);
         }
         if !geteuid().is_root() && command.owner != Owner::default() {
             return Err(at.failed(format!(

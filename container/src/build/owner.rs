@@ -70,6 +70,29 @@ impl Owner {
     }
 }
 
+/// The further groups of `user[:group]`: those of the image's that list him, where no group is named.
+pub fn groups(root: &Tree, user: &str) -> Vec<u32> {
+    if user.contains(':') {
+        return Vec::new();
+    }
+    let name = lookup(root, "etc/passwd", |fields| {
+        let matches = fields.first() == Some(&user) || fields.get(2) == Some(&user);
+        matches.then(|| fields.first().map(|name| (*name).to_owned()))?
+    });
+    let name = name.unwrap_or_else(|| user.to_owned());
+    let mut groups = Vec::new();
+    lookup(root, "etc/group", |fields| {
+        if fields
+            .get(3)
+            .is_some_and(|members| members.split(',').any(|member| member == name))
+        {
+            groups.extend(parse(fields.get(2)));
+        }
+        None::<()>
+    });
+    groups
+}
+
 /// The home directory of a user in the image, as login(1) would have it.
 pub fn home(root: &Tree, uid: u32) -> String {
     let home = lookup(root, "etc/passwd", |fields| {
@@ -79,7 +102,7 @@ pub fn home(root: &Tree, uid: u32) -> String {
 }
 
 /// The first line of a colon-separated file for which `found` has an answer.
-fn lookup<T>(root: &Tree, file: &str, found: impl Fn(&[&str]) -> Option<T>) -> Option<T> {
+fn lookup<T>(root: &Tree, file: &str, mut found: impl FnMut(&[&str]) -> Option<T>) -> Option<T> {
     let file = root.open_file(Path::new(file), OFlag::O_RDONLY).ok()?;
     for line in BufReader::new(file).lines() {
         let line = line.ok()?;
@@ -157,5 +180,7 @@ mod tests {
         ] {
             assert_eq!(Owner::resolve(text, &root, alone), expected, "{text}");
         }
+        assert_eq!((groups(&root, "ada"), groups(&root, "1000")), (vec![50], vec![50]));
+        assert!(groups(&root, "ada:staff").is_empty() && groups(&root, "7").is_empty());
     }
 }

@@ -29,7 +29,7 @@ use crate::cgroup::Limits;
 use crate::errno::why;
 use crate::namespaces::{Namespace, Namespaces};
 use crate::program::Program;
-use crate::rootfs::Image;
+use crate::rootfs::{Image, RESOLVER};
 use crate::users::User;
 
 /// What root may do while an image is built: manage files, users and its own processes. Podman's list for containers.
@@ -59,6 +59,8 @@ pub struct Command {
     pub environment: Vec<String>,
     /// Whom it runs as.
     pub owner: Owner,
+    /// Further groups of that user.
+    pub groups: Vec<u32>,
     /// Where.
     pub workdir: String,
     /// Whether it has the host's network; otherwise it has none but a loopback interface.
@@ -135,7 +137,10 @@ fn config(command: &Command, root: i32) -> Result<Config, String> {
     }
     let by_name = |name: &str| capabilities::NAMES.iter().position(|known| *known == name);
     Ok(Config {
-        image: Image::Mount(root),
+        image: Image::Mount {
+            tree: root,
+            resolver: command.host_network,
+        },
         namespaces: Namespaces::without(&left_out),
         limits: Limits::default(),
         hostname: Some("build".into()),
@@ -144,6 +149,7 @@ fn config(command: &Command, root: i32) -> Result<Config, String> {
             uid: command.owner.uid,
             gid: command.owner.gid,
         },
+        groups: command.groups.clone(),
         capabilities: CAPABILITIES
             .iter()
             .filter_map(|name| by_name(name))
@@ -169,10 +175,33 @@ pub fn settle(layers: &Layers, upper: &Path, epoch: i64) -> Result<(), Error> {
             let _ = fs::remove_dir(upper.join(name));
         }
     }
+    forget_resolver(layers, upper);
     still(upper, epoch).map_err(|errno| Error::Times {
         path: upper.display().to_string(),
         errno,
     })
+}
+
+/// Takes the empty file away that was made for a command to have the host's name servers on, and the directory around it.
+fn forget_resolver(layers: &Layers, upper: &Path) {
+    let is_images = |path: &Path| {
+        layers
+            .lower
+            .iter()
+            .any(|lower| lower.join(path).symlink_metadata().is_ok())
+    };
+    let file = Path::new(RESOLVER);
+    let is_empty = |path: &Path| {
+        path.symlink_metadata()
+            .is_ok_and(|found| found.is_file() && found.len() == 0)
+    };
+    if is_images(file) || !is_empty(&upper.join(file)) || fs::remove_file(upper.join(file)).is_err() {
+        return;
+    }
+    // A directory that the image has, in which only that file was made, is in the layer with nothing in it.
+    if let Some(directory) = file.parent() {
+        let _ = fs::remove_dir(upper.join(directory));
+    }
 }
 
 /// Sets the time of everything below a directory.

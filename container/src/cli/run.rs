@@ -3,13 +3,17 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::Config;
 use container::capabilities::KEPT;
 use container::cgroup::Limits;
+use container::engine::images;
+use container::engine::place::Place;
 use container::explain::{self, Format};
+use container::image::store;
+use container::layered::{Layers, Upper};
 use container::namespaces::{Namespace, Namespaces};
 use container::program::{DEFAULT_PATH, Program, WORKLOAD};
 use container::rootfs::Image;
@@ -71,8 +75,12 @@ fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
     }
     let arguments = RunArguments::from_arg_matches(matches)?;
     let explain = arguments.explain;
-    let config = arguments.into_config();
+    let may_be_image = explain.is_some() && arguments.rootfs.is_none();
+    let mut config = arguments.into_config();
     streams::close_inherited(config.marks.descriptor());
+    if may_be_image {
+        config = explained_image(config);
+    }
     config.marks.mark_at(Phase::ProcessStart, started);
     let status = match explain {
         None => container::run(&config).unwrap_or_else(|error| {
@@ -86,6 +94,46 @@ fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
     };
     config.marks.mark(Phase::Exit);
     Ok(status)
+}
+
+/// The same for an image of the store's, where the program's name is that of one: what is told of is a run of its layers
+/// without a name, a log or a supervisor, for those are not what makes a container.
+fn explained_image(mut config: Config) -> Config {
+    let Some((name, arguments)) = config.program.arguments.split_first() else {
+        return config;
+    };
+    let name = name.to_string_lossy();
+    let found = match name == WORKLOAD {
+        true => None,
+        // What is no image's name is a program's, as ever.
+        false => store::default_root().ok().and_then(|store| {
+            let place = Place::configured().ok()?;
+            let image = images::find(&place, &name).ok()?;
+            Some((store, image))
+        }),
+    };
+    let Some((store, image)) = found else { return config };
+    let c_string = |text: String| CString::new(text).unwrap_or_default();
+    let given = arguments.to_vec();
+    let command = if given.is_empty() { image.command } else { Vec::new() };
+    let program = image.entrypoint.into_iter().chain(command).map(c_string);
+    config.program.arguments = program.chain(given).collect();
+    // The program's own first: of two with one name getenv(3) finds the first.
+    config.program.environment.rotate_left(1);
+    config
+        .program
+        .environment
+        .splice(0..0, image.environment.into_iter().map(c_string));
+    if config.workdir == Path::new("/") && !image.workdir.is_empty() {
+        config.workdir = image.workdir.into();
+    }
+    let relative = |layer: &PathBuf| layer.strip_prefix(&store).map_or_else(|_| layer.clone(), PathBuf::from);
+    config.image = Image::Layers(Layers {
+        lower: image.layers.iter().map(relative).collect(),
+        upper: Upper::Throwaway,
+        store,
+    });
+    config
 }
 
 /// Run a program in a container of its own
@@ -125,7 +173,8 @@ struct RunArguments {
     /// File descriptor to report the phases of the start to, as JSON lines
     #[arg(long, value_name = "FD", value_parser = open_descriptor)]
     marks_fd: Option<RawFd>,
-    /// Tell how the container is made, system call by system call, on standard error [FORMAT: text or json]
+    /// Tell how the container is made, system call by system call, on standard error [FORMAT: text or json]. In the place
+    /// of the program may be an image, with arguments for its program
     #[arg(long, value_name = "FORMAT", value_parser = explain_format, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     explain: Option<Format>,
     /// The program and its arguments
@@ -150,6 +199,7 @@ impl RunArguments {
             hostname: self.hostname,
             workdir: self.workdir,
             user: self.user,
+            groups: Vec::new(),
             capabilities: KEPT,
             program: Program {
                 arguments: self.program.into_iter().map(c_string).collect(),

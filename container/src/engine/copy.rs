@@ -62,7 +62,7 @@ impl Root {
             setns(users, CloneFlags::CLONE_NEWUSER)?;
         }
         if self.shifted {
-            privileges::become_root_inside().map_err(io::Error::other)?;
+            privileges::become_root_inside(&[]).map_err(io::Error::other)?;
         }
         fchdir(self.directory.as_fd())?;
         chroot(".")?;

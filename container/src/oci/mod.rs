@@ -34,6 +34,7 @@
 pub mod copy_up;
 pub mod create;
 pub mod delete;
+mod devices;
 pub mod events;
 pub mod exec;
 pub mod features;
@@ -42,7 +43,9 @@ pub mod hooks;
 pub mod init;
 pub mod join;
 pub mod kill;
+mod labels;
 pub mod line;
+mod masks;
 pub mod pause;
 pub mod process;
 pub mod rootfs;

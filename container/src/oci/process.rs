@@ -23,6 +23,7 @@ use oci_spec::runtime::{
 use protocol::status;
 use thiserror::Error;
 
+use super::labels::{self, Labels};
 use super::terminal::{self, Terminal};
 use crate::capabilities::{self, Sets};
 use crate::errno::{of, why};
@@ -59,6 +60,7 @@ pub struct Setup {
     pub supervisor: Option<(OwnedFd, String)>,
     /// Whether the kernel is to kill the program when its parent ends.
     pub dies_with_caller: bool,
+    labels: Labels,
 }
 
 impl Setup {
@@ -109,6 +111,7 @@ impl Setup {
                 // IOPRIO_PRIO_VALUE (linux/ioprio.h).
                 class << 13 | priority.priority() as i32
             }),
+            labels: Labels::of(process)?,
             scheduler: process.scheduler().as_ref().map(SchedulerAttributes::of),
             personality: personality.map(|personality| match personality.domain() {
                 LinuxPersonalityDomain::PerLinux => 0,
@@ -214,6 +217,7 @@ impl Setup {
                 errno,
             })?;
         }
+        self.labels.open()?;
         self.complete_environment();
         self.enter_cwd()?;
         let executable = self.find()?;
@@ -335,6 +339,7 @@ impl Setup {
     }
 
     fn exec(&self, executable: &Executable, line: BorrowedFd<'_>) -> Result<std::convert::Infallible, Error> {
+        self.labels.set()?;
         // After the last change of ids, which would undo it.
         if self.dies_with_caller {
             privileges::die_with_parent()?;
@@ -580,6 +585,9 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// A security module.
+    #[error(transparent)]
+    Labels(#[from] labels::Error),
     /// The profile.
     #[error(transparent)]
     Profile(#[from] profile::Error),

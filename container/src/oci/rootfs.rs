@@ -4,21 +4,19 @@
 //! every path is the engine's word about a file system that is not to be trusted is what makes the difference. Paths are
 //! followed by [`Root`], mounts are placed by [`Tree`].
 
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
-use nix::unistd::{Gid, Uid, chdir, chown, chroot, fchdir, pivot_root, symlinkat};
-use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Mount};
+use nix::sys::stat::fstat;
+use nix::unistd::{chdir, chroot, fchdir, pivot_root, symlinkat};
+use oci_spec::runtime::{Linux, Mount};
 use thiserror::Error;
 
-use super::copy_up;
+use super::masks::{self, Masks};
+use super::{copy_up, devices};
 use crate::cgroup::place::Places;
 use crate::errno::{of, why};
 use crate::mounts::options::{self, Options};
@@ -27,25 +25,8 @@ use crate::mounts::tree::{self, Attributes, Tree, set_attributes};
 
 const NO_DATA: Option<&str> = None;
 
-/// The devices every container has, whatever config.json says (config-linux, "Default Devices").
-const DEFAULT_DEVICES: [(&str, i64, i64); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
-
-/// Links in /dev, and where they lead (config-linux, "Dev symbolic links").
-const LINKS: [(&str, &str); 4] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-];
-
-const INERT: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+/// Nothing on it can be executed, is a device, or gives privileges.
+pub(super) const INERT: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
 
 /// What is mounted from the host: made by the launcher while every path of the host's can be followed, placed inside.
 #[derive(Debug, Default)]
@@ -109,7 +90,12 @@ pub fn shifts_owners(mount: &Mount) -> bool {
 
 impl Options {
     fn of(mount: &Mount) -> Options {
-        Options::sort(mount.options().iter().flatten().map(String::as_str))
+        let mut options = Options::sort(mount.options().iter().flatten().map(String::as_str));
+        // Maps of its own, which have been checked to be the container's, mean the same as the word.
+        if mount.uid_mappings().as_ref().is_some_and(|maps| !maps.is_empty()) {
+            options.shift_owners = options.shift_owners.or(Some(false));
+        }
+        options
     }
 }
 
@@ -166,7 +152,7 @@ impl Plan<'_> {
             .iter()
             .any(|mount| mount.destination() == Path::new("/dev") && is_bind(mount, &Options::of(mount)).is_some());
         if !dev_is_bound {
-            self.make_devices(&root)?;
+            devices::make(&root, self.linux, self.mounts, self.may_make_nodes)?;
         }
         Ok(Built { root, propagation })
     }
@@ -288,85 +274,6 @@ impl Plan<'_> {
             }
         }
     }
-
-    fn make_devices(&self, root: &Root) -> Result<(), Error> {
-        let listed = self.linux.devices().as_deref().unwrap_or_default();
-        for device in listed {
-            self.make_device(root, device)?;
-        }
-        for (path, major, minor) in DEFAULT_DEVICES {
-            if listed.iter().any(|device| device.path() == Path::new(path)) {
-                continue;
-            }
-            let mut device = LinuxDevice::default();
-            device
-                .set_path(path.into())
-                .set_typ(LinuxDeviceType::C)
-                .set_major(major)
-                .set_minor(minor)
-                .set_file_mode(Some(0o666));
-            self.make_device(root, &device)?;
-        }
-        let dev = root.open_or_make(Path::new("/dev"), Missing::Directory)?;
-        let link = |name: &str, to: &str| match symlinkat(to, dev.as_fd(), name) {
-            // What the image has is the image's own business.
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(errno) => Err(Error::step("link", &Path::new("/dev").join(name))(errno)),
-        };
-        for (name, to) in LINKS {
-            link(name, to)?;
-        }
-        if self
-            .mounts
-            .iter()
-            .any(|mount| mount.destination() == Path::new("/dev/pts"))
-        {
-            // An image's own node would be the host's multiplexer.
-            let _ = nix::unistd::unlinkat(dev.as_fd(), "ptmx", nix::unistd::UnlinkatFlags::NoRemoveDir);
-            link("ptmx", "pts/ptmx")?;
-        }
-        Ok(())
-    }
-
-    fn make_device(&self, root: &Root, device: &LinuxDevice) -> Result<(), Error> {
-        let path = device.path();
-        let failed = Error::step("create the device", path);
-        if !self.may_make_nodes {
-            // The host's own node, by the same name; it has its owner and mode from there.
-            let tree = Tree::copy_of(path, false).map_err(&failed)?;
-            let target = root.open_or_make(path, Missing::File)?;
-            return tree.place_on(target.as_fd()).map_err(failed);
-        }
-        let (parent, name) = root.parent_of(path)?;
-        let kind = match device.typ() {
-            LinuxDeviceType::B => SFlag::S_IFBLK,
-            LinuxDeviceType::P => SFlag::S_IFIFO,
-            _ => SFlag::S_IFCHR,
-        };
-        let number = makedev(device.major() as u64, device.minor() as u64);
-        match mknodat(parent.as_fd(), name.as_os_str(), kind, Mode::empty(), number) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        // Made by the image, perhaps. It must be the one that is meant, and it itself: a link would be followed from the
-        // host's root, since this process is there still, and a file of the host's would get the device's mode and owner.
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let node = openat(parent.as_fd(), name.as_os_str(), flags, Mode::empty()).map_err(&failed)?;
-        let stat = fstat(&node).map_err(&failed)?;
-        if stat.st_mode & libc::S_IFMT != kind.bits() || (kind != SFlag::S_IFIFO && stat.st_rdev != number) {
-            return Err(failed(Errno::EEXIST));
-        }
-        // Named by the descriptor, so that it is that node whatever its name means by now. By calls of their own: mknod
-        // is subject to the umask.
-        let node_path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&node));
-        let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-        if owner != (0, 0) {
-            let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-            chown(node_path.as_str(), Some(uid), Some(gid)).map_err(&failed)?;
-        }
-        let mode = fs::Permissions::from_mode(device.file_mode().unwrap_or(0o666) & 0o7777);
-        fs::set_permissions(&node_path, mode).map_err(|error| failed(of(&error)))
-    }
 }
 
 /// The root, built and not yet entered.
@@ -379,7 +286,7 @@ impl Built {
     /// Makes it this process's root and lets go of the host's. Masks come last: the mounts before them need the paths.
     pub fn enter(self, plan: &Plan<'_>, pivot: bool) -> Result<(), Error> {
         let here = Path::new(".");
-        let null = open_null()?;
+        let null = masks::open_null()?;
         fchdir(self.root.as_fd()).map_err(Error::step("enter", plan.rootfs))?;
         if pivot {
             let old_root = reopen_root()?;
@@ -406,7 +313,7 @@ impl Built {
 
     fn finish(&self, plan: &Plan<'_>, masks: &Masks) -> Result<(), Error> {
         for path in plan.linux.readonly_paths().iter().flatten() {
-            make_read_only(&self.root, Path::new(path))?;
+            masks::make_read_only(&self.root, Path::new(path))?;
         }
         for path in plan.linux.masked_paths().iter().flatten() {
             masks.cover(&self.root, Path::new(path))?;
@@ -429,80 +336,6 @@ impl Built {
         }
         Ok(())
     }
-}
-
-/// What masked paths are covered with: files with the host's null device, directories with one empty directory.
-struct Masks {
-    null: Mask,
-    empty: Mask,
-}
-
-/// A mount that covers the first path it is put on; the others are covered by copies of it.
-///
-/// Copies are made once it is placed, not before: a mount that is nowhere can be copied since Linux 6.15 only.
-struct Mask {
-    tree: Tree,
-    is_placed: Cell<bool>,
-}
-
-impl Mask {
-    fn new(tree: Tree) -> Mask {
-        Mask {
-            tree,
-            is_placed: Cell::new(false),
-        }
-    }
-
-    fn cover(&self, target: &OwnedFd) -> Result<(), Errno> {
-        match self.is_placed.replace(true) {
-            false => self.tree.place_on(target.as_fd()),
-            true => Tree::copy_of_open(self.tree.as_fd(), false)?.place_on(target.as_fd()),
-        }
-    }
-}
-
-impl Masks {
-    fn new(null: &OwnedFd) -> Result<Masks, Error> {
-        let options = ["size=0".to_owned(), "nr_inodes=1".to_owned()];
-        Ok(Masks {
-            null: Mask::new(
-                Tree::copy_of_open(null.as_fd(), false).map_err(Error::step("bind", Path::new("/dev/null")))?,
-            ),
-            empty: Mask::new(Tree::new_file_system(
-                "tmpfs",
-                "tmpfs",
-                &options,
-                INERT | libc::MOUNT_ATTR_RDONLY,
-            )?),
-        })
-    }
-
-    fn cover(&self, root: &Root, path: &Path) -> Result<(), Error> {
-        let failed = Error::step("mask", path);
-        let target = match root.open_with(path, OFlag::O_PATH) {
-            // What is not there needs no mask, and what cannot be reached inside neither.
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-            other => other.map_err(&failed)?,
-        };
-        let is_directory = fstat(&target).map_err(&failed)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        let mask = if is_directory { &self.empty } else { &self.null };
-        mask.cover(&target).map_err(failed)
-    }
-}
-
-fn make_read_only(root: &Root, path: &Path) -> Result<(), Error> {
-    let failed = Error::step("make read-only", path);
-    let target = match root.open_with(path, OFlag::O_PATH) {
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-        other => other.map_err(&failed)?,
-    };
-    let tree = Tree::copy_of_open(target.as_fd(), true).map_err(&failed)?;
-    let attributes = Attributes {
-        set: libc::MOUNT_ATTR_RDONLY,
-        ..Attributes::default()
-    };
-    tree.change(attributes, true).map_err(&failed)?;
-    tree.place_on(target.as_fd()).map_err(failed)
 }
 
 /// Whether `mount` is a bind, and then whether a recursive one.
@@ -575,18 +408,6 @@ fn ordinary_directory(root: &Root, mount: &Mount) -> Result<OwnedFd, Error> {
     match (direct.st_dev, direct.st_ino) == (followed.st_dev, followed.st_ino) {
         true => Ok(target),
         false => Err(Error::mount("follow no link to", mount)(Errno::ELOOP)),
-    }
-}
-
-/// The host's null device, made sure to be it: what masks something must not be a file of the container's choice.
-fn open_null() -> Result<OwnedFd, Error> {
-    let path = Path::new("/dev/null");
-    let failed = Error::step("open", path);
-    let null = target::reopen_path(path).map_err(&failed)?;
-    let stat = fstat(&null).map_err(&failed)?;
-    match stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == makedev(1, 3) {
-        true => Ok(null),
-        false => Err(failed(Errno::ENODEV)),
     }
 }
 
@@ -669,7 +490,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn step(action: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
+    pub(super) fn step(action: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
         move |errno| Error::Step {
             action,
             path: path.to_owned(),

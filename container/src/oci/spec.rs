@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Root, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Mount, Process, Root, Spec};
 use thiserror::Error;
 
 use crate::errno::{of, why};
@@ -110,6 +110,7 @@ impl Bundle {
             check_process(process)?;
         }
         for mount in spec.mounts().iter().flatten() {
+            check_owners(mount, linux)?;
             if !mount.destination().is_absolute() {
                 let destination = mount.destination().display();
                 return Err(Error::Invalid(format!(
@@ -146,6 +147,21 @@ impl Bundle {
     pub fn annotations(&self) -> HashMap<String, String> {
         self.spec.annotations().clone().unwrap_or_default()
     }
+}
+
+/// A mount's owners can be shifted by the container's own maps, and by no others: those need a user namespace each.
+fn check_owners(mount: &Mount, linux: &Linux) -> Result<(), Error> {
+    let own = |maps: &Option<Vec<LinuxIdMapping>>, containers: &Option<Vec<LinuxIdMapping>>| {
+        maps.as_ref()
+            .is_none_or(|maps| maps.is_empty() || Some(maps) == containers.as_ref())
+    };
+    let destination = mount.destination().display();
+    if !own(mount.uid_mappings(), linux.uid_mappings()) || !own(mount.gid_mappings(), linux.gid_mappings()) {
+        return Err(Error::Invalid(format!(
+            "the mount at {destination} has uidMappings or gidMappings other than the container's, which is not supported"
+        )));
+    }
+    Ok(())
 }
 
 /// Every 1.x says the same to a runtime that follows 1.2: later ones only add (config.md, "Specification version").
@@ -241,6 +257,10 @@ pub fn check_process(process: &Process) -> Result<(), Error> {
 fn refuse_what_is_not_here(linux: &Linux) -> Result<(), Error> {
     let refused = [
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
+        (
+            linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()),
+            "linux.mountLabel",
+        ),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (
             linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()),
