@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 pub mod blocks;
 pub mod compare;
+pub mod errors;
 pub mod figures;
 pub mod numbers;
 pub mod pages;

@@ -4,7 +4,7 @@ use std::fs;
 
 use mdbook_preprocessor::book::{Book, BookItem};
 
-use crate::{blocks, compare, figures, folder, numbers, pages};
+use crate::{blocks, compare, errors, figures, folder, numbers, pages};
 
 /// A page that cannot be shown as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,9 @@ fn prose(line: &str) -> Result<String, String> {
         result.push_str(&match name {
             "number" => numbers::resolve(&recorded, words).map_err(|error| error.to_string())?,
             "chart" => figures::chart(&recorded, words.trim()).map_err(|error| error.to_string())?,
+            "errors" => {
+                errors::list(&folder().join(".."), words.trim()).map_err(|error| format!("{words}: {error}"))?
+            }
             "title" => rest[start..start + length + 2].to_owned(),
             _ => return Err(format!("nobody knows what {{{{#{directive}}}}} is")),
         });

@@ -88,3 +88,4 @@ exercise!(addresses, "14-addresses");
 exercise!(states, "15-states");
 exercise!(capabilities, "17-capabilities");
 exercise!(slope, "16-slope");
+exercise!(tenants, "18-tenants");

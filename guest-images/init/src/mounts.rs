@@ -25,6 +25,7 @@ pub fn leave_the_first_root() -> io::Result<()> {
         done => Ok(done as libc::c_int),
     };
     // SAFETY: NUL-terminated strings and plain numbers; the descriptor is this function's alone and is closed once.
+    // ANCHOR: first_root
     unsafe {
         let copy = ok(libc::syscall(
             libc::SYS_open_tree,
@@ -48,6 +49,7 @@ pub fn leave_the_first_root() -> io::Result<()> {
         libc::close(copy);
         went.map(|_| ())
     }
+    // ANCHOR_END: first_root
 }
 
 /// Mounts all of them. A kernel may have been built without one; the program that needs it will say so.
