@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use protocol::phase::Phase;
 
+use crate::commands::{AroundTheRace, Claims, Explain, Export};
 use crate::compare::{self, Options};
 use crate::contenders::{DEFAULT, NAMES};
 use crate::doctor::trial::{self, Trial};
@@ -34,12 +36,31 @@ pub enum Command {
         /// Draw the exits in this trace (vmm run --trace FILE) into a file of the same name that ends in .svg.
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Write the report of a results folder anew, charts included.
     Report {
         /// The results folder.
         dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
+    /// Print a results folder in a format other programs read.
+    Export(Export),
+    /// Tell where a chart came from, and draw it anew from its samples.
+    Explain(Explain),
+    /// Check the sentences this project says about VMs and containers.
+    Claims(Claims),
+    /// Print a script that completes this command's words in a shell.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the manual page (lab man | man -l -).
+    Man,
     /// Find out, by trying, what this machine offers for isolating programs.
     Doctor {
         /// Print JSON.
@@ -126,6 +147,9 @@ pub struct Compare {
     /// Race this container instead of the one inside this program [env: LAB_CONTAINER].
     #[arg(long, value_name = "FILE")]
     pub container: Option<PathBuf>,
+    /// What to do besides racing.
+    #[command(flatten)]
+    pub around: AroundTheRace,
 }
 
 impl Compare {

@@ -46,6 +46,22 @@ pub struct Options {
     pub container: Option<PathBuf>,
 }
 
+impl Options {
+    /// A race of `contenders` with the lab's defaults.
+    pub fn for_claims(contenders: Vec<String>, runs: usize, out: PathBuf) -> Options {
+        Options {
+            runs,
+            contenders,
+            workload: vec!["hello".into()],
+            gap: Duration::from_millis(30),
+            limit: Duration::from_secs(30),
+            out,
+            vmm: None,
+            container: None,
+        }
+    }
+}
+
 /// What ends a comparison without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

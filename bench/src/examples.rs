@@ -312,6 +312,7 @@ fn provenance(n: u64) -> Provenance {
         gap_ms: 30,
         workload: vec!["hello".into()],
         command: vec!["lab".into(), "compare".into(), "--runs".into(), n.to_string()],
+        prediction: None,
         notes: Vec::new(),
     }
 }

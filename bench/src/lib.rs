@@ -3,15 +3,20 @@
 //! Read [`compare`] first: it is the whole story on one page. [`launch`] holds the two lines every contender crosses.
 
 pub mod accounting;
+pub mod baseline;
 pub mod cgroups;
 pub mod charts;
+pub mod claims;
 pub mod cli;
+pub mod commands;
 pub mod compare;
 pub mod contenders;
 pub mod doctor;
 pub mod evaluate;
 #[cfg(test)]
 mod examples;
+pub mod explain;
+pub mod export;
 pub mod host;
 pub mod image;
 pub mod interrupt;
@@ -19,6 +24,8 @@ pub mod launch;
 pub mod launchers;
 pub mod leftovers;
 pub mod memory;
+pub mod mistakes;
+pub mod predict;
 pub mod provenance;
 pub mod race;
 pub mod report;

@@ -9,7 +9,7 @@ use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
 use bench::testbed::{Ended, inside};
-use bench::{charts, doctor, race, report, restore_cost, store, table, testbed, trace, verdict, words};
+use bench::{charts, commands, doctor, race, report, restore_cost, store, testbed, trace, words};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -29,10 +29,15 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Compare(arguments) => {
+            let around = arguments.around.clone();
+            if around.without_a_race()? {
+                return Ok(ExitCode::SUCCESS);
+            }
+            let guess = around.guess()?;
             let interrupt = Interrupt::install()
                 .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
             let options = arguments.options();
-            let done = match (compare(&options, &interrupt), interrupt.signal()) {
+            let mut done = match (compare(&options, &interrupt), interrupt.signal()) {
                 (Ok(done), _) => done,
                 // Stopped before there was anything to keep.
                 (Err(compare::Error::Race(race::Error::Interrupted)), Some(signal)) => {
@@ -54,55 +59,61 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     options.runs
                 );
             }
+            if guess.is_some() {
+                done.summary.provenance.prediction = guess;
+                done.unsaved = done.unsaved.or(done.folder.write_summary(&done.summary).err());
+            }
             let folder = done.folder.path();
-            let kept = match done.unsaved {
+            let kept = match done.unsaved.take() {
                 Some(error) => Err(error.into()),
                 None => draw(&done.summary, &done.samples, folder)
                     .and_then(|_| Ok(report::write(&done.summary, &done.samples, folder)?)),
             };
             // The race is over and its figures are known, whether or not they could be kept.
-            let mut out = io::stdout().lock();
-            writeln!(
-                out,
-                "{}\n{}",
-                table::startup(&done.summary),
-                table::phases(&done.summary)
-            )?;
-            let verdict = verdict::sentence(&done.summary);
-            let lines = words::wrap(&verdict, columns() as f64, |line| line.chars().count() as f64);
-            writeln!(out, "{}\n", lines.join("\n"))?;
+            commands::tell(&around, &options, &done, &interrupt)?;
             let report = kept?;
-            writeln!(out, "results: {}\nreport:  {}", folder.display(), report.display())?;
+            if !around.json {
+                let folder = done.folder.path();
+                writeln!(
+                    io::stdout(),
+                    "results: {}\nreport:  {}",
+                    folder.display(),
+                    report.display()
+                )?;
+            }
             Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
         }
-        Command::Charts { dir, trace } => {
-            let mut out = io::stdout().lock();
+        Command::Charts { dir, trace, json } => {
+            let mut files = Vec::new();
             if let Some(dir) = dir {
                 let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
-                for path in draw(&summary, &samples, &dir)? {
-                    writeln!(out, "{}", path.display())?;
-                }
+                files.extend(draw(&summary, &samples, &dir)?);
                 let kept = dir.join("trace.jsonl");
                 if kept.exists() {
                     let path = dir.join("charts/exits.svg");
                     charts::write_exits(&trace::read(&kept)?, &path)?;
-                    writeln!(out, "{}", path.display())?;
+                    files.push(path);
                 }
             }
             if let Some(trace) = trace {
                 let path = trace.with_extension("svg");
                 charts::write_exits(&trace::read(&trace)?, &path)?;
-                writeln!(out, "{}", path.display())?;
+                files.push(path);
             }
+            commands::wrote(&files, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Report { dir } => {
+        Command::Report { dir, json } => {
             let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
             draw(&summary, &samples, &dir)?;
-            let report = report::write(&summary, &samples, &dir)?;
-            writeln!(io::stdout().lock(), "{}", report.display())?;
+            commands::wrote(&[report::write(&summary, &samples, &dir)?], json)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Export(export) => export.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Claims(claims) => claims.run(),
+        Command::Completions { shell } => commands::completions(shell),
+        Command::Man => commands::man(),
         Command::Doctor { json } => {
             let findings = doctor::examine();
             let text = if json {

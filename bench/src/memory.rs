@@ -7,6 +7,8 @@
 
 mod smaps;
 
+pub(crate) use smaps::with_descendants;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;

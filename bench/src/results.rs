@@ -160,6 +160,18 @@ pub struct Contender {
     pub checksum: Option<String>,
 }
 
+impl Sample {
+    /// Start line to finish line, in nanoseconds. None: it never crossed the finish line.
+    pub fn startup_ns(&self) -> Option<u64> {
+        self.first_byte_ns?.checked_sub(self.start_ns)
+    }
+
+    /// Start line to the launcher's end, in nanoseconds.
+    pub fn total_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+}
+
 /// `a`'s start-up time divided by `b`'s: ratio of medians, with a bootstrap interval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -234,6 +246,9 @@ pub struct Provenance {
     pub workload: Vec<String>,
     /// The command line that made the result.
     pub command: Vec<String>,
+    /// What the reader guessed beforehand: how many times as long as a container a VM takes to start (`--predict`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<f64>,
     /// Anything a reader must know: "emulated CPU: ratios only", ...
     #[serde(default)]
     pub notes: Vec<String>,

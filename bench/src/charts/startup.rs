@@ -163,16 +163,60 @@ fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], (low, high): (
         canvas.label(&curve.flag, (pole + FLAG_GAP + 2.0, y), Anchor::Start, LABEL_SIZE, INK);
     }
     canvas.y = bottom + 44.0;
+    guess(canvas, summary, curves, &scale, (low, high), [top, bottom]);
+}
+
+/// What the reader guessed before the race: a dashed line where the VM's median would stand.
+fn guess(
+    canvas: &mut Canvas,
+    summary: &Summary,
+    curves: &[Curve],
+    scale: &Scale,
+    (low, high): (f64, f64),
+    [top, bottom]: [f64; 2],
+) {
+    let (Some(guess), Some(container)) = (
+        summary.provenance.prediction,
+        curves.iter().find(|curve| curve.contender.name == "container"),
+    ) else {
+        return;
+    };
+    let guessed = guess * container.p50;
+    let text = format!(
+        "The guess before the race: a VM takes {} times as long as a container, {}",
+        words::ratio(guess),
+        words::duration((guessed * 1e6).round() as u64)
+    );
+    if (low..=high).contains(&guessed) {
+        const DASH: f64 = 6.0;
+        let x = scale.place(guessed);
+        let mut y = top;
+        while y < bottom {
+            canvas.draw(Shape::Line(vec![(x, y), (x, (y + DASH).min(bottom))], INK, 2));
+            y += 2.0 * DASH;
+        }
+        canvas.paragraph(&format!("{text} (dashed line)."), LABEL_SIZE, INK, false);
+    } else {
+        canvas.paragraph(&format!("{text}: outside this chart."), LABEL_SIZE, INK, false);
+    }
 }
 
 /// The staircase of one contender: up by 1/n at each of its times.
 fn steps(curve: &Curve, scale: &Scale, height: impl Fn(f64) -> f64, right: f64) -> Vec<(f64, f64)> {
     let n = curve.times.len() as f64;
-    let mut points = Vec::new();
+    let mut points: Vec<(f64, f64)> = Vec::new();
     for (index, time) in curve.times.iter().enumerate() {
         let x = scale.place(*time);
-        points.push((x, height(index as f64 / n)));
-        points.push((x, height((index + 1) as f64 / n)));
+        let above = height((index + 1) as f64 / n);
+        // Steps within one pixel are one step to the eye: a hundred thousand samples need no more points than the plot
+        // has columns, and look the same.
+        match points.last_mut() {
+            Some(last) if index > 0 && last.0.round() == x.round() => last.1 = above,
+            _ => {
+                points.push((x, height(index as f64 / n)));
+                points.push((x, above));
+            }
+        }
     }
     // All starts are over, and stay so: a short run-out shows that the curve ends at 100%.
     if let Some((x, y)) = points.last().copied() {

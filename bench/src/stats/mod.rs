@@ -10,7 +10,8 @@ pub mod percentile;
 pub mod phases;
 
 pub use bootstrap::{
-    FEWEST_FOR_AN_INTERVAL, NULL_TOLERANCE, NULL_WIDEST, compare, narrow_enough, null_test, shows_no_difference,
+    FEWEST_FOR_AN_INTERVAL, NULL_TOLERANCE, NULL_WIDEST, compare, narrow_enough, null_test, of_medians,
+    shows_no_difference,
 };
 pub use percentile::distribution;
 pub use phases::{FINISH_LINE, phases};

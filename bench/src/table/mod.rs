@@ -3,6 +3,9 @@
 //! Colour and width are the terminal's. In a pipe there is neither: 80 columns, plain text. `NO_COLOR` in the
 //! environment (<no-color.org>: set and not empty) keeps a terminal plain too.
 
+mod changes;
+mod claims;
+mod mistake;
 mod phases;
 mod startup;
 
@@ -10,6 +13,9 @@ use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
+use crate::baseline::Changes;
+use crate::claims::Judged;
+use crate::mistakes::Shown;
 use crate::results::Summary;
 use crate::words;
 
@@ -47,6 +53,26 @@ pub fn startup(summary: &Summary) -> String {
 /// Where the time of a typical start goes: the container on the left, the VM on the right.
 pub fn phases(summary: &Summary) -> String {
     phases::on(summary, Paper::of_stdout())
+}
+
+/// Columns of standard output.
+pub fn width() -> u16 {
+    Paper::of_stdout().width
+}
+
+/// What changed between two results folders.
+pub fn changes(changes: &Changes) -> String {
+    changes::on(changes, Paper::of_stdout())
+}
+
+/// Which claims hold.
+pub fn claims(judged: &[Judged]) -> String {
+    claims::on(judged, Paper::of_stdout())
+}
+
+/// What a mistake does to the verdict.
+pub fn mistake(shown: &Shown) -> String {
+    mistake::on(shown, Paper::of_stdout())
 }
 
 /// A table of the house: no frame, one line under the header, numbers flush right.
