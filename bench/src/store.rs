@@ -54,7 +54,7 @@ pub enum Error {
         line: usize,
     },
     /// Not what this lab writes.
-    #[error("{}{}: {source}", path.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]
+    #[error("{}: {source}{}", place(path, *line), others(*line))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -74,6 +74,18 @@ pub enum Error {
         /// Its schema.
         found: u64,
     },
+}
+
+fn place(path: &Path, line: Option<usize>) -> String {
+    let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
+    format!("{}{line}", path.display())
+}
+
+fn others(line: Option<usize>) -> &'static str {
+    match line {
+        Some(_) => ". Nothing was changed, and the other lines are kept: mend this one or delete it to use them",
+        None => "",
+    }
 }
 
 fn cure(source: &io::Error) -> &'static str {

@@ -3,17 +3,26 @@
 // Each bench is a crate of its own and uses its half of this.
 #![allow(dead_code)]
 
+use std::cell::{Cell, RefCell};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use bench::accounting::{self, Accounting};
 use bench::contenders::{self, Contender, Request, Setup};
 use bench::image::Image;
 use bench::interrupt::Interrupt;
+use bench::launch::Outcome;
 use bench::launchers::Launchers;
+use bench::results::{Memory, Purpose, Sample};
 use bench::{memory, race};
 
 /// The two sides.
 pub const SIDES: [&str; 2] = ["container", "vm"];
+
+/// Every launch of every bench, one line each as in a results folder, the newest last: criterion keeps averages only.
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/criterion/samples.jsonl");
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -23,6 +32,8 @@ pub struct Lab {
     launchers: Launchers,
     accounting: Result<Accounting, accounting::Error>,
     interrupt: Interrupt,
+    samples: RefCell<File>,
+    sequence: Cell<u64>,
 }
 
 impl Lab {
@@ -35,6 +46,28 @@ impl Lab {
             launchers,
             accounting: Accounting::create(),
             interrupt: Interrupt::default(),
+            samples: RefCell::new(open_samples().unwrap_or_else(|error| give_up(&format!("{SAMPLES}: {error}")))),
+            sequence: Cell::new(0),
+        }
+    }
+
+    /// Writes one launch down. A line is one write: two benches at once do not mix theirs.
+    fn log(&self, contender: &dyn Contender, purpose: Purpose, outcome: &Outcome, memory: Option<Memory>) {
+        self.sequence.set(self.sequence.get() + 1);
+        let sample = Sample {
+            contender: contender.name().into(),
+            purpose,
+            sequence: self.sequence.get(),
+            start_ns: outcome.start_ns,
+            first_byte_ns: outcome.first_byte_ns,
+            end_ns: outcome.end_ns,
+            exit_status: outcome.exit_status,
+            marks: Vec::new(),
+            memory,
+        };
+        let line = serde_json::to_string(&sample).unwrap_or_else(|error| give_up(&error)) + "\n";
+        if let Err(error) = self.samples.borrow_mut().write_all(line.as_bytes()) {
+            give_up(&format!("cannot write {SAMPLES}: {error}"));
         }
     }
 
@@ -70,6 +103,7 @@ impl Lab {
     pub fn start(&self, contender: &dyn Contender) -> Duration {
         let outcome = race::once(contender, &hello(), false, LIMIT, &self.interrupt);
         let outcome = outcome.unwrap_or_else(|error| give_up(&error));
+        self.log(contender, Purpose::Timed, &outcome, None);
         match outcome.first_byte_ns {
             Some(first_byte) if outcome.reached_the_finish_line(0) => {
                 Duration::from_nanos(first_byte - outcome.start_ns)
@@ -82,11 +116,19 @@ impl Lab {
     pub fn peak(&self, contender: &dyn Contender) -> u64 {
         let id = format!("isolation-lab-bench-{}", std::process::id());
         let weighed = memory::weigh(contender, &id, self.accounting.as_ref().ok(), LIMIT, &self.interrupt);
-        let (_, memory) = weighed.unwrap_or_else(|error| give_up(&error));
+        let (outcome, memory) = weighed.unwrap_or_else(|error| give_up(&error));
+        self.log(contender, Purpose::Memory, &outcome, Some(memory.clone()));
         memory
             .peak_bytes
             .unwrap_or_else(|| give_up(&"this kernel does not tell the peak of a cgroup"))
     }
+}
+
+fn open_samples() -> std::io::Result<File> {
+    if let Some(folder) = Path::new(SAMPLES).parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).open(SAMPLES)
 }
 
 fn hello() -> Request<'static> {

@@ -74,6 +74,33 @@ pub fn draw_all(summary: &Summary, samples: &[Sample]) -> Result<Vec<Chart>, Err
         .collect()
 }
 
+/// The start-up chart once more for a page that can switch: both axes, each with the values a script can read off it.
+#[derive(Clone, Debug)]
+pub struct Switchable {
+    /// The SVG.
+    pub svg: String,
+    /// Place of the plot and percentiles of the curves, as JSON; None when nothing was timed.
+    pub values: Option<String>,
+}
+
+/// Draws the start-up chart with a logarithmic and with a linear axis.
+///
+/// # Errors
+/// See [`Error`].
+pub fn startup_both_ways(summary: &Summary, samples: &[Sample]) -> Result<[Switchable; 2], Error> {
+    let draw = |axis| -> Result<Switchable, Error> {
+        let (title, mut canvas, place) = startup::sheet_on(summary, samples, axis);
+        caption(&mut canvas, summary);
+        let metadata = serde_json::json!({ "chart": "startup", "title": title, "provenance": summary.provenance });
+        let values = place.map(|place| startup::values(summary, samples, axis, place).to_string());
+        Ok(Switchable {
+            svg: canvas.into_svg(&title, &serde_json::to_string(&metadata)?)?,
+            values,
+        })
+    };
+    Ok([draw(startup::Axis::Log)?, draw(startup::Axis::Linear)?])
+}
+
 /// Draws every chart into the folder `charts`, which is made when it is not there. Returns the files.
 pub fn write_all(summary: &Summary, samples: &[Sample], charts: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |path: &Path| {

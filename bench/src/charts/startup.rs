@@ -25,7 +25,47 @@ struct Curve<'a> {
     flag: String,
 }
 
+/// How the horizontal axis runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// Equal ratios are equal distances: the one contenders from 0.3 to 300 ms are all seen on.
+    Log,
+    /// Equal times are equal distances, from 0: what a log axis makes look alike is as far apart as it is.
+    Linear,
+}
+
+/// Where the plot lies on its sheet, and what its ends stand for, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    left: f64,
+    right: f64,
+    low: f64,
+    high: f64,
+}
+
 pub(super) fn sheet(summary: &Summary, samples: &[Sample]) -> (String, Canvas) {
+    let (title, canvas, _) = sheet_on(summary, samples, Axis::Log);
+    (title, canvas)
+}
+
+/// What a program needs to read values off the chart: the place of the plot and each curve's percentiles, as JSON.
+pub(super) fn values(summary: &Summary, samples: &[Sample], axis: Axis, place: Place) -> serde_json::Value {
+    let curves: Vec<serde_json::Value> = curves(summary, samples)
+        .iter()
+        .map(|curve| {
+            let at = |percent: u32| crate::stats::percentile::percentile(&curve.times, f64::from(percent) / 100.0);
+            // A microsecond is finer than any pixel.
+            let quantiles: Vec<f64> = (0..=100).filter_map(at).map(|ms| (ms * 1e3).round() / 1e3).collect();
+            serde_json::json!({ "name": curve.contender.name, "quantiles": quantiles })
+        })
+        .collect();
+    serde_json::json!({
+        "left": place.left, "right": place.right, "low": place.low, "high": place.high,
+        "log": axis == Axis::Log, "curves": curves,
+    })
+}
+
+pub(super) fn sheet_on(summary: &Summary, samples: &[Sample], axis: Axis) -> (String, Canvas, Option<Place>) {
     let curves = curves(summary, samples);
     let title = title(summary, &curves);
     let how = "Height: share of starts whose first byte of output had arrived by then. Each flag stands on the median. \
@@ -38,11 +78,16 @@ pub(super) fn sheet(summary: &Summary, samples: &[Sample]) -> (String, Canvas) {
     let ends = ends.fold(None, |range: Option<(f64, f64)>, end| {
         Some(range.map_or((*end, *end), |(low, high)| (low.min(*end), high.max(*end))))
     });
-    match ends {
-        Some((low, high)) => plot(&mut canvas, summary, &curves, layout::log_domain(low, high)),
-        None => canvas.paragraph("There is no timed run to show.", LABEL_SIZE, INK, false),
-    }
-    (title, canvas)
+    let Some((low, high)) = ends else {
+        canvas.paragraph("There is no timed run to show.", LABEL_SIZE, INK, false);
+        return (title, canvas, None);
+    };
+    let domain = match axis {
+        Axis::Log => layout::log_domain(low, high),
+        Axis::Linear => (0.0, high * 1.05),
+    };
+    let place = plot(&mut canvas, summary, &curves, axis, domain);
+    (title, canvas, Some(place))
 }
 
 /// The curves in the order of their medians.
@@ -118,7 +163,11 @@ fn title(summary: &Summary, curves: &[Curve]) -> String {
     }
 }
 
-fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], (low, high): (f64, f64)) {
+fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], axis: Axis, (low, high): (f64, f64)) -> Place {
+    let along = |right: f64| match axis {
+        Axis::Log => Scale::log(low, high, MARGIN + AXIS_ROOM, right),
+        Axis::Linear => Scale::linear(low, high, MARGIN + AXIS_ROOM, right),
+    };
     let lengths: Vec<f64> = curves
         .iter()
         .map(|curve| layout::text_width(&curve.flag, LABEL_SIZE) + 2.0 * FLAG_GAP)
@@ -133,10 +182,10 @@ fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], (low, high): (
     };
     // When a flag would leave the sheet, the plot makes room for the longest one at its right.
     let mut right = WIDTH - MARGIN - 10.0;
-    if reach(&Scale::log(low, high, left, right)) > WIDTH - MARGIN {
+    if reach(&along(right)) > WIDTH - MARGIN {
         right = WIDTH - MARGIN - lengths.iter().copied().fold(0.0, f64::max);
     }
-    let scale = Scale::log(low, high, left, right);
+    let scale = along(right);
 
     let flags: Vec<(f64, f64)> = curves
         .iter()
@@ -146,7 +195,7 @@ fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], (low, high): (
     let rows = layout::flag_rows(&flags);
     let top = canvas.y + FLAG * (rows.iter().max().map_or(0, |row| row + 1) as f64) + 4.0;
     let bottom = top + HEIGHT;
-    axes(canvas, &scale, (low, high), [left, top, right, bottom]);
+    axes(canvas, &scale, axis, (low, high), [left, top, right, bottom]);
 
     let height = |share: f64| bottom - share * HEIGHT;
     for (curve, ((pole, _), row)) in curves.iter().zip(flags.iter().zip(rows)) {
@@ -164,6 +213,7 @@ fn plot(canvas: &mut Canvas, summary: &Summary, curves: &[Curve], (low, high): (
     }
     canvas.y = bottom + 44.0;
     guess(canvas, summary, curves, &scale, (low, high), [top, bottom]);
+    Place { left, right, low, high }
 }
 
 /// What the reader guessed before the race: a dashed line where the VM's median would stand.
@@ -225,19 +275,28 @@ fn steps(curve: &Curve, scale: &Scale, height: impl Fn(f64) -> f64, right: f64) 
     points
 }
 
-fn axes(canvas: &mut Canvas, scale: &Scale, (low, high): (f64, f64), [left, top, right, bottom]: [f64; 4]) {
+fn axes(canvas: &mut Canvas, scale: &Scale, axis: Axis, (low, high): (f64, f64), [left, top, right, bottom]: [f64; 4]) {
     for percent in [0.0, 25.0, 50.0, 75.0, 100.0] {
         let y = bottom - percent / 100.0 * (bottom - top);
         canvas.draw(Shape::Line(vec![(left, y), (right, y)], FAINT, 1));
         canvas.label(&format!("{percent}%"), (left - 8.0, y), Anchor::End, SMALL_SIZE, GREY);
     }
-    for tick in layout::log_ticks(low, high, right - left) {
+    let (ticks, name) = match axis {
+        Axis::Log => (
+            layout::log_ticks(low, high, right - left),
+            "milliseconds from the start line, log scale",
+        ),
+        Axis::Linear => (
+            layout::linear_ticks(high, right - left),
+            "milliseconds from the start line",
+        ),
+    };
+    for tick in ticks {
         let x = scale.place(tick);
         canvas.draw(Shape::Line(vec![(x, top), (x, bottom)], FAINT, 1));
         canvas.draw(Shape::Line(vec![(x, bottom), (x, bottom + 5.0)], GREY, 1));
         canvas.label(&tick_label(tick), (x, bottom + 14.0), Anchor::Middle, SMALL_SIZE, GREY);
     }
-    let name = "milliseconds from the start line, log scale";
     canvas.label(
         name,
         ((left + right) / 2.0, bottom + 32.0),

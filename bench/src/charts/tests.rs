@@ -42,6 +42,34 @@ fn wordy_run() -> (Summary, Vec<Sample>) {
     (summary, samples)
 }
 
+fn linear(summary: &Summary, samples: &[Sample]) -> (String, Canvas) {
+    let (title, canvas, _) = startup::sheet_on(summary, samples, startup::Axis::Linear);
+    (title, canvas)
+}
+
+#[test]
+fn a_guess_is_drawn_or_said_to_lie_outside() {
+    let (mut summary, samples) = examples::typical_run();
+    for (guess, said) in [(3.0, "(dashed line)"), (1000.0, "outside this chart")] {
+        summary.provenance.prediction = Some(guess);
+        let (_, canvas) = startup::sheet(&summary, &samples);
+        let text: String = canvas.text_boxes().iter().map(|(_, text)| *text).collect();
+        assert!(
+            text.contains("The guess before the race") && text.contains(said),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_hundred_thousand_samples_draw_no_more_than_the_plot_has_columns() {
+    let (summary, samples) = examples::race(&[("process", 1_000_000, 0.3), ("vm", 5_000_000, 0.3)], 16_700, &[]);
+    assert!(samples.len() > 100_000);
+    for chart in draw_all(&summary, &samples).unwrap() {
+        assert!(chart.svg.len() < 60_000, "{}: {} bytes", chart.name, chart.svg.len());
+    }
+}
+
 #[test]
 fn no_text_touches_another_or_leaves_the_sheet() {
     for (run, (summary, samples)) in runs() {
@@ -49,6 +77,7 @@ fn no_text_touches_another_or_leaves_the_sheet() {
             startup::sheet(&summary, &samples),
             phases::sheet(&summary),
             memory::sheet(&summary),
+            linear(&summary, &samples),
         ];
         for (title, mut canvas) in sheets {
             caption(&mut canvas, &summary);

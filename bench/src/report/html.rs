@@ -14,6 +14,13 @@ pub(super) fn figure(svg: &str) -> String {
     format!("<figure><div class=\"wide\" tabindex=\"0\">\n{svg}</div></figure>\n")
 }
 
+/// One of two drawings of a chart, of which the page shows the first and a script can show the other.
+pub(super) fn switchable(svg: &str, class: &str, values: Option<&str>, shown: bool) -> String {
+    let values = values.map_or_else(String::new, |values| format!(" data-plot=\"{}\"", escape(values)));
+    let hidden = if shown { "" } else { " hidden" };
+    figure(svg).replacen("<figure>", &format!("<figure class=\"{class}\"{values}{hidden}>"), 1)
+}
+
 /// A table of figures: the first column names, the others are flush right up to `figures` of them, then text again.
 pub(super) fn table(caption: &str, header: &[&str], figures: usize, rows: &[Vec<String>]) -> String {
     let class = |column: usize| {

@@ -1,9 +1,10 @@
 //! The report: one HTML file that holds the verdict, every chart with its table, how it was measured and on what.
 //!
-//! It opens from a disk without a network: style and charts are inside, there is no script, and nothing refers to
-//! another file. All text that comes from data goes through [`html::escape`](crate::charts::escape).
+//! It opens from a disk without a network: style, charts and a little script are inside, and nothing refers to another
+//! file. Without the script it is whole; with it tables can be sorted and the start-up chart switched and read. All text that comes from data goes through [`html::escape`](crate::charts::escape).
 
 mod html;
+mod others;
 mod sections;
 
 use std::io;
@@ -13,6 +14,7 @@ use crate::charts;
 use crate::results::{Sample, Summary};
 use crate::verdict;
 use html::{escape, paragraph};
+use others::Other;
 
 /// Name of the report in the results folder.
 const FILE: &str = "report.html";
@@ -36,7 +38,7 @@ pub enum Error {
 /// Writes `report.html` into the results folder `folder`, which must exist. Returns the file.
 pub fn write(summary: &Summary, samples: &[Sample], folder: &Path) -> Result<PathBuf, Error> {
     let path = folder.join(FILE);
-    let page = page(summary, samples)?;
+    let page = page(summary, samples, &others::find(folder))?;
     match std::fs::write(&path, page) {
         Ok(()) => Ok(path),
         Err(source) => Err(Error::Write { path, source }),
@@ -53,7 +55,7 @@ fn topic(chart: &str) -> &'static str {
 }
 
 /// The whole page.
-fn page(summary: &Summary, samples: &[Sample]) -> Result<String, Error> {
+fn page(summary: &Summary, samples: &[Sample], others: &[Other]) -> Result<String, Error> {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -70,17 +72,28 @@ fn page(summary: &Summary, samples: &[Sample]) -> Result<String, Error> {
         escape(&charts::origin(&summary.provenance))
     ));
     for chart in charts::draw_all(summary, samples)? {
-        page.push_str(&format!(
-            "<section>\n<h2>{}</h2>\n{}",
-            topic(chart.name),
-            html::figure(&chart.svg)
-        ));
+        page.push_str(&format!("<section>\n<h2>{}</h2>\n", topic(chart.name)));
+        if chart.name == "startup" {
+            let [log, linear] = charts::startup_both_ways(summary, samples)?;
+            page.push_str(&html::switchable(&log.svg, "log", log.values.as_deref(), true));
+            page.push_str(&html::switchable(
+                &linear.svg,
+                "linear",
+                linear.values.as_deref(),
+                false,
+            ));
+        } else {
+            page.push_str(&html::figure(&chart.svg));
+        }
         page.push_str(&match chart.name {
             "startup" => sections::startup(summary),
             "phases" => sections::phases(summary),
             _ => sections::memory(summary),
         });
         page.push_str("</section>\n");
+    }
+    for other in others {
+        page.push_str(&other.section());
     }
     page.push_str(&sections::skipped(summary));
     page.push_str(&sections::method(summary));
@@ -89,7 +102,10 @@ fn page(summary: &Summary, samples: &[Sample]) -> Result<String, Error> {
         "Every sample behind these figures is in samples.jsonl beside this file; none was trimmed. The figures computed \
          from them are in summary.json.",
     ));
-    page.push_str("</body>\n</html>\n");
+    page.push_str(&format!(
+        "<script>\n{}</script>\n</body>\n</html>\n",
+        include_str!("page.js")
+    ));
     Ok(page)
 }
 
@@ -111,7 +127,7 @@ mod tests {
     #[test]
     fn every_contender_is_in_the_report_and_every_reason() {
         for (summary, samples) in runs() {
-            let page = page(&summary, &samples).unwrap();
+            let page = page(&summary, &samples, &[]).unwrap();
             for contender in &summary.contenders {
                 assert!(
                     page.contains(&format!("<td>{}", contender.name)),
@@ -123,19 +139,35 @@ mod tests {
                 }
             }
             assert!(page.contains(&escape(&verdict::sentence(&summary))));
-            assert_eq!(page.matches("<svg").count(), 3);
+            assert_eq!(
+                page.matches("<svg").count(),
+                4,
+                "the start-up chart twice, one of them hidden"
+            );
         }
     }
 
     #[test]
-    fn nothing_is_fetched_and_nothing_runs() {
+    fn nothing_is_fetched_and_only_our_script_runs() {
         for (summary, samples) in runs() {
-            let page = page(&summary, &samples).unwrap();
+            let page = page(&summary, &samples, &[]).unwrap();
             for reference in [
-                "http:", "https:", "src=", "href=", "url(", "@import", "<script", "<link", "<iframe",
+                "http:",
+                "https:",
+                "src=",
+                "href=",
+                "url(",
+                "@import",
+                "<link",
+                "<iframe",
+                "fetch(",
+                "import(",
+                "innerHTML",
+                "eval(",
             ] {
                 assert!(!page.contains(reference), "the report holds {reference}");
             }
+            assert_eq!(page.matches("<script").count(), 1);
         }
     }
 
@@ -162,17 +194,18 @@ mod tests {
         samples
             .iter_mut()
             .for_each(|sample| sample.contender = sample.contender.replace("runc", hostile));
-        let page = page(&summary, &samples).unwrap();
-        for tag in ["<script", "<img", "</svg><", "</style><"] {
+        let page = page(&summary, &samples, &[]).unwrap();
+        for tag in ["<script>alert", "<img", "</svg><", "</style><"] {
             assert!(!page.contains(tag), "{tag}");
         }
+        assert_eq!(page.matches("<script").count(), 1);
         assert!(page.contains(&escape(hostile)));
     }
 
     #[test]
     fn tags_are_balanced() {
         for (summary, samples) in runs() {
-            let page = page(&summary, &samples).unwrap();
+            let page = page(&summary, &samples, &[]).unwrap();
             for tag in [
                 "table", "tr", "td", "th", "section", "figure", "div", "dl", "dt", "dd", "p", "svg", "text",
             ] {

@@ -65,7 +65,7 @@ fn cells(row: &Row) -> Vec<String> {
         match row.change {
             Change::More => more,
             Change::Less => less,
-            Change::NoneShown => "no change shown",
+            Change::NoneShown => "none shown",
             Change::TooFew => "too few runs",
         }
         .to_owned(),
