@@ -40,6 +40,20 @@ pub fn chart(recorded: &Path, file: &str) -> Result<String, Error> {
     figure("chart", file, &title, &svg)
 }
 
+/// A recorded chart, and beneath it the reader's own of the same name, where his results have one.
+pub fn charts(recorded: &Path, own: Option<&Path>, file: &str) -> Result<String, String> {
+    let theirs = chart(recorded, file).map_err(|error| error.to_string())?;
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let own = own
+        .map(|folder| folder.join("charts"))
+        .filter(|folder| folder.join(name).exists());
+    let Some(folder) = own else { return Ok(theirs) };
+    let yours = chart(&folder, name).map_err(|error| error.to_string())?;
+    Ok(format!(
+        "<p class=\"whose\">Recorded for the book:</p>\n\n{theirs}\n\n<p class=\"whose\">Yours:</p>\n\n{yours}"
+    ))
+}
+
 fn read(path: &Path) -> Result<String, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.display().to_string(),
@@ -68,4 +82,42 @@ fn figure(class: &str, file: &str, text: &str, svg: &str) -> Result<String, Erro
 pub(crate) fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let start = text.find(before)? + before.len();
     Some(&text[start..start + text[start..].find(after)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_s_own_chart_stands_under_the_recorded_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let svg = |words: &str| format!("<svg xmlns=\"http://www.w3.org/2000/svg\"><title>{words}</title>\n\n</svg>");
+        for (file, words) in [
+            ("pvm/charts/a.svg", "recorded"),
+            ("own/charts/a.svg", "mine"),
+            ("pvm/charts/b.svg", "alone"),
+        ] {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, svg(words)).unwrap();
+        }
+        let own = folder.path().join("own");
+        let both = charts(folder.path(), Some(&own), "pvm/charts/a.svg").unwrap();
+        let (theirs, yours) = (
+            both.find("aria-label=\"recorded\"").unwrap(),
+            both.find("aria-label=\"mine\"").unwrap(),
+        );
+        assert!(theirs < yours, "{both}");
+        assert!(
+            !charts(folder.path(), Some(&own), "pvm/charts/b.svg")
+                .unwrap()
+                .contains("Yours")
+        );
+        assert!(
+            !charts(folder.path(), None, "pvm/charts/a.svg")
+                .unwrap()
+                .contains("Yours")
+        );
+        assert!(charts(folder.path(), None, "pvm/charts/c.svg").is_err());
+    }
 }

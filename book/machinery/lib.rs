@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 pub mod blocks;
+pub mod claims;
 pub mod compare;
 pub mod errors;
 pub mod figures;

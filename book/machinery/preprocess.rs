@@ -1,10 +1,11 @@
 //! The step between the chapters as written and as mdBook renders them.
 
 use std::fs;
+use std::path::PathBuf;
 
 use mdbook_preprocessor::book::{Book, BookItem};
 
-use crate::{blocks, compare, errors, figures, folder, numbers, pages};
+use crate::{blocks, claims, compare, errors, figures, folder, numbers, pages};
 
 /// A page that cannot be shown as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,11 @@ pub fn page(page: &str, text: &str) -> Result<String, Error> {
     Ok(result)
 }
 
+/// The reader's own results, which `lab book` names.
+fn own_results() -> Option<PathBuf> {
+    std::env::var_os("LAB_BOOK_RESULTS").map(PathBuf::from)
+}
+
 /// A line outside of blocks.
 fn prose(line: &str) -> Result<String, String> {
     let recorded = folder().join("recorded");
@@ -72,10 +78,11 @@ fn prose(line: &str) -> Result<String, String> {
         let (name, words) = directive.split_once(' ').unwrap_or((directive, ""));
         result.push_str(&match name {
             "number" => numbers::resolve(&recorded, words).map_err(|error| error.to_string())?,
-            "chart" => figures::chart(&recorded, words.trim()).map_err(|error| error.to_string())?,
             "errors" => {
                 errors::list(&folder().join(".."), words.trim()).map_err(|error| format!("{words}: {error}"))?
             }
+            "claim" => claims::resolve(&recorded, words).map_err(|error| error.to_string())?,
+            "chart" => figures::charts(&recorded, own_results().as_deref(), words.trim())?,
             "title" => rest[start..start + length + 2].to_owned(),
             _ => return Err(format!("nobody knows what {{{{#{directive}}}}} is")),
         });
