@@ -355,11 +355,15 @@ fn prove(
     Ok(Ok(Some(found)))
 }
 
-/// The checksum in what `cpu` printed; all of it when there is none, so that a difference shows what came instead.
+/// The checksum in what `cpu` printed; all of it when there is none, so that a difference shows what came instead. Around its
+/// line a guest's kernel may have put some of its own: QEMU's serial port carries both.
 fn checksum(stdout: &[u8]) -> String {
-    let parsed: Option<serde_json::Value> = serde_json::from_slice(stdout).ok();
-    match parsed.as_ref().and_then(|json| json["checksum"].as_str()) {
-        Some(checksum) => checksum.to_owned(),
+    let found = stdout.split(|&byte| byte == b'\n').find_map(|line| {
+        let json: serde_json::Value = serde_json::from_slice(line).ok()?;
+        Some(json["checksum"].as_str()?.to_owned())
+    });
+    match found {
+        Some(checksum) => checksum,
         None => String::from_utf8_lossy(stdout).trim().to_owned(),
     }
 }

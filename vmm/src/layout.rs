@@ -91,6 +91,8 @@ pub const CPUS_MAX: u8 = 32;
 
 /// Size of a page, in bytes.
 pub const PAGE: u64 = 4096;
+/// Size of a huge page: what one entry of the second-lowest level of page tables maps.
+pub const HUGE_PAGE: u64 = 2 << 20;
 
 /// Least guest memory: low RAM, the legacy hole and a MiB for a kernel.
 pub const MEMORY_MIN: u64 = 2 << 20;

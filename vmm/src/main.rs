@@ -129,7 +129,7 @@ struct Run {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     memory: u64,
     /// Options for the guest kernel; NAME=VALUE becomes a variable in the program's environment. The lab kernel knows
-    /// lab.statistics; Linux on a pc gets "console=ttyS0 reboot=k panic=-1 quiet" in front, and its devices' addresses
+    /// lab.statistics; Linux on a pc gets "console=ttyS0 reboot=k panic=-1 quiet noreplace-smp" in front, and its devices' addresses
     #[arg(long, value_name = "OPTIONS", default_value = "", hide_default_value = true)]
     cmdline: OsString,
     /// Report phases as JSON lines to this open file descriptor

@@ -223,7 +223,10 @@ pub fn run(config: &Config) -> Result<End, Error> {
     let vm = create(&kvm)?;
     marks.mark(Phase::VmCreated);
 
-    let memory = memory::reserve(config.memory)?;
+    let memory = match config.machine {
+        Kind::Bare => memory::reserve(config.memory)?,
+        Kind::Pc => memory::reserve_huge(config.memory)?,
+    };
     memory::give_to(&vm, &memory)?;
     marks.mark(Phase::MemoryMapped);
 

@@ -2,6 +2,7 @@
 //!
 //! To add a peer, write such a file and name it in [`NAMES`] and [`prepare`].
 
+mod busybox;
 mod container;
 pub mod oci;
 mod process;
@@ -22,8 +23,9 @@ use crate::image::{self, Image};
 use crate::launchers::Launchers;
 
 /// Every contender there is, in the order of the race.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "process",
+    "busybox",
     "container",
     "vm-empty",
     "vm-restored",
@@ -34,7 +36,7 @@ pub const NAMES: [&str; 9] = [
     "runc",
 ];
 
-/// Who races when nobody is named: all but the floor, which runs no workload, and QEMU, which takes seconds where others
+/// Who races when nobody is named: all but the unit and the floor, which run no workload, and QEMU, which takes seconds where others
 /// take milliseconds.
 pub const DEFAULT: [&str; 7] = ["process", "container", "vm-restored", "vm", "vm-linux", "crun", "runc"];
 
@@ -123,6 +125,7 @@ pub trait Contender {
 pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped> {
     match name {
         "process" => Ok(Box::new(process::Process::new(setup))),
+        "busybox" => Ok(Box::new(busybox::Busybox::new()?)),
         "container" => Ok(Box::new(container::Container::new(setup))),
         "vm-empty" => Ok(Box::new(vm_empty::VmEmpty::new(setup))),
         "vm-restored" => Ok(Box::new(vm_restored::VmRestored::new(setup))),

@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vmm::vm::Start;
+use vmm::kernel::Kernel;
+use vmm::machine::Kind;
+use vmm::vm::{Config, Start};
 
 use super::{Contender, Request, Setup, Skipped, command, shown, vm_linux};
 use crate::image::{self, Image, PROGRAM};
@@ -18,6 +20,9 @@ use crate::launchers::sha256;
 const QEMU: &str = "qemu-system-x86_64";
 /// A machine without PCI and without ACPI, like ours; QEMU's own firmware for it loads the kernel.
 const MACHINE: &str = "microvm,accel=kvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on";
+/// How the command line has the guest restart (`reboot=k`). Without it microvm's guest would ask for it some six hundred thousand
+/// times before it tried another way.
+const KEYBOARD_CONTROLLER: &str = "i8042";
 const PACKAGE: &str = "install QEMU: apt-get install qemu-system-x86";
 
 /// The workload on a Linux of its own, in QEMU.
@@ -50,16 +55,26 @@ impl Qemu {
         })
     }
 
+    /// What `vmm` would make of the same wish, as far as the guest can see it.
+    fn config(&self, workload: &[String]) -> Config {
+        Config {
+            kernel: Kernel::File(self.kernel.clone()),
+            machine: Kind::Pc,
+            start: Start {
+                init: true,
+                program: PROGRAM.into(),
+                arguments: workload.iter().map(Into::into).collect(),
+            },
+            ..Config::default()
+        }
+    }
+
     /// The image's initrd and behind it what `vmm` puts there for a Linux guest; one file for each lesson.
     fn initrd(&self, workload: &[String]) -> io::Result<PathBuf> {
         let name = sha256(workload.join("\0").as_bytes());
         let file = self.folder.join(format!("initrd-linux-{name}"));
         if !file.exists() {
-            let start = Start {
-                init: true,
-                program: PROGRAM.into(),
-                arguments: workload.iter().map(Into::into).collect(),
-            };
+            let start = self.config(workload).start;
             let mut archive = std::fs::read(&self.initrd)?;
             archive.resize(archive.len().next_multiple_of(vmm::layout::PAGE as usize), 0);
             archive.extend(vmm::initrd::init_archive(&start).map_err(io::Error::other)?);
@@ -75,7 +90,7 @@ impl Contender for Qemu {
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
-        let line = [vmm::command_line::PC, b" rdinit=", vmm::initrd::INIT_PATH].concat();
+        let line = vmm::command_line::build(&self.config(request.workload), false);
         let mut command = command(QEMU);
         command.args(["-M", MACHINE, "-cpu", "host", "-m", vm_linux::MEMORY, "-kernel"]);
         command
@@ -86,6 +101,8 @@ impl Contender for Qemu {
         command.args([
             "-nodefaults",
             "-no-user-config",
+            "-device",
+            KEYBOARD_CONTROLLER,
             "-nographic",
             "-no-reboot",
             "-serial",
