@@ -25,8 +25,8 @@ impl Busybox {
     /// # Errors
     /// When it is not installed.
     pub fn new() -> Result<Busybox, Skipped> {
-        let folders = SEARCH_PATH.split(':').map(|folder| Path::new(folder).join(NAME));
-        match folders.into_iter().find(|path| path.is_file()) {
+        let mut paths = SEARCH_PATH.split(':').map(|folder| Path::new(folder).join(NAME));
+        match paths.find(|path| path.is_file()) {
             Some(program) => Ok(Busybox { program }),
             None => Err(Skipped {
                 reason: "busybox is not installed".into(),
