@@ -68,8 +68,8 @@ pub struct Explain {
 /// Options of `lab claims`.
 #[derive(Args, Debug)]
 pub struct Claims {
-    /// Results to hold the claims against; without it, those they speak of race first.
-    pub dir: Option<PathBuf>,
+    /// Results to hold the claims against, of `lab compare` and `lab ladder`; without any, those they speak of race first.
+    pub dirs: Vec<PathBuf>,
     /// Claims of your own instead of the project's.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -77,7 +77,7 @@ pub struct Claims {
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
     /// Where that race keeps its results [default: lab-results/TIME].
-    #[arg(long, value_name = "DIR", conflicts_with = "dir")]
+    #[arg(long, value_name = "DIR", conflicts_with = "dirs")]
     pub out: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
@@ -248,11 +248,14 @@ impl Claims {
                 .map_err(|error| anyhow::anyhow!("cannot read the claims {}: {error}", file.display()))?,
         };
         let claims = claims::parse(&text)?;
-        let (summary, samples) = match &self.dir {
-            Some(dir) => (store::read_summary(dir)?, store::read_samples(dir)?),
-            None => self.race(claims::contenders(&claims))?,
+        let results = match self.dirs.is_empty() {
+            true => vec![self.race(claims::contenders(&claims))?],
+            false => {
+                let read = |dir: &PathBuf| Ok((store::read_summary(dir)?, store::read_samples(dir)?));
+                self.dirs.iter().map(read).collect::<Result<_, store::Error>>()?
+            }
         };
-        let judged = claims::judge(&claims, &summary, &samples);
+        let judged = claims::judge(&claims, &results);
         let text = match self.json {
             true => pretty(&judged)?,
             false => table::claims(&judged),

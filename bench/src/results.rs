@@ -84,6 +84,18 @@ pub struct Memory {
     pub note: Option<String>,
 }
 
+impl Memory {
+    /// What an idle instance holds: its private pages, its share of shared ones, and kernel memory. None unless all are known.
+    pub fn held_bytes(&self) -> Option<u64> {
+        Some(self.unique_bytes? + self.shared_bytes? + self.kernel_bytes?)
+    }
+
+    /// The part of it that no other process has a share in. None unless known.
+    pub fn private_bytes(&self) -> Option<u64> {
+        Some(self.unique_bytes? + self.kernel_bytes?)
+    }
+}
+
 /// Order statistics of a set of samples, in nanoseconds. A percentile the sample is too small for is None.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {

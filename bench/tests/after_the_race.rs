@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -176,6 +177,54 @@ fn shells_and_manuals_are_served() {
     assert!(
         page.contains(".TH lab") && page.contains("LAB COMPARE") && page.contains("baseline"),
         "{page}"
+    );
+}
+
+#[test]
+fn a_peer_killed_in_mid_race_is_named_and_the_others_go_on() {
+    let dir = TempDir::new().unwrap();
+    let (workload, count, peer) = (
+        dir.path().join("workload"),
+        dir.path().join("count"),
+        dir.path().join("peer"),
+    );
+    fs::write(&workload, guest_images::WORKLOAD).unwrap();
+    // Works for its trial and the warm-ups; then somebody kills it.
+    let script = format!(
+        "#!/bin/sh\necho x >> {0}; [ $(wc -l < {0}) -gt 6 ] && kill -9 $$; exec {1} \"$(eval echo \\${{$#}})\"\n",
+        count.display(),
+        workload.display()
+    );
+    fs::write(&peer, script).unwrap();
+    for file in [&workload, &peer] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (_dir, out, output) = race("process,vm", &["--vmm", peer.to_str().unwrap()]);
+    said(&output);
+    let summary = store::read_summary(&out).unwrap();
+    let vm = summary
+        .contenders
+        .iter()
+        .find(|contender| contender.name == "vm")
+        .unwrap();
+    let reason = vm.reason.as_ref().unwrap();
+    assert!(reason.contains("SIGKILL") || reason.contains("137"), "{reason}");
+    let process = summary
+        .contenders
+        .iter()
+        .find(|contender| contender.name == "process")
+        .unwrap();
+    assert_eq!(process.startup_ns.unwrap().n, 6, "the others raced on");
+    let samples = store::read_samples(&out).unwrap();
+    assert!(
+        samples
+            .iter()
+            .any(|sample| sample.contender == "vm" && sample.exit_status == 137)
+    );
+    assert!(
+        samples
+            .iter()
+            .any(|sample| sample.contender == "vm" && sample.exit_status == 0)
     );
 }
 

@@ -18,6 +18,8 @@ pub enum Figure {
     Whole,
     /// What an idle instance holds.
     Memory,
+    /// The part of it that no other process has a share in.
+    Private,
     /// The most ever charged.
     Peak,
 }
@@ -45,7 +47,7 @@ pub struct Inequality {
 impl Figure {
     /// Whether it is a time; otherwise it is an amount of memory.
     pub fn is_time(&self) -> bool {
-        !matches!(self, Figure::Memory | Figure::Peak)
+        !matches!(self, Figure::Memory | Figure::Private | Figure::Peak)
     }
 }
 
@@ -55,7 +57,7 @@ impl Term {
         let purpose = match self.figure {
             Figure::Startup | Figure::Total => Purpose::Timed,
             Figure::Phase(_) | Figure::Whole => Purpose::Phases,
-            Figure::Memory | Figure::Peak => Purpose::Memory,
+            Figure::Memory | Figure::Private | Figure::Peak => Purpose::Memory,
         };
         let own = samples
             .iter()
@@ -68,10 +70,8 @@ impl Term {
             Figure::Startup | Figure::Whole => sample.startup_ns(),
             Figure::Total => Some(sample.total_ns()),
             Figure::Phase(name) => phase(sample, name),
-            Figure::Memory => {
-                let memory = sample.memory.as_ref()?;
-                Some(memory.unique_bytes? + memory.shared_bytes? + memory.kernel_bytes?)
-            }
+            Figure::Memory => sample.memory.as_ref()?.held_bytes(),
+            Figure::Private => sample.memory.as_ref()?.private_bytes(),
             Figure::Peak => sample.memory.as_ref()?.peak_bytes,
         }
     }
@@ -123,7 +123,7 @@ fn term(text: &str) -> Result<Term, String> {
         }
         None => (1.0, text),
     };
-    let known = "startup(C), total(C), phase(C, NAME), whole(C), memory(C), peak(C)";
+    let known = "startup(C), total(C), phase(C, NAME), whole(C), memory(C), private(C), peak(C)";
     let wrong = || format!("\"{call}\" is no figure; there are {known}");
     let (name, arguments) = call
         .strip_suffix(')')
@@ -139,6 +139,7 @@ fn term(text: &str) -> Result<Term, String> {
         ("phase", Some(phase)) => Figure::Phase(phase.to_owned()),
         ("whole", None) => Figure::Whole,
         ("memory", None) => Figure::Memory,
+        ("private", None) => Figure::Private,
         ("peak", None) => Figure::Peak,
         _ => return Err(wrong()),
     };
@@ -161,6 +162,7 @@ impl fmt::Display for Term {
             Figure::Phase(name) => write!(out, "phase({of}, {name})"),
             Figure::Whole => write!(out, "whole({of})"),
             Figure::Memory => write!(out, "memory({of})"),
+            Figure::Private => write!(out, "private({of})"),
             Figure::Peak => write!(out, "peak({of})"),
         }
     }

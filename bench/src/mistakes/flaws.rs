@@ -177,8 +177,13 @@ pub(super) fn rss(sides: &Sides) -> Result<Vec<Flawed>, Error> {
                 sides.options.limit,
                 sides.interrupt,
             )?;
-            let parts = [memory.unique_bytes, memory.shared_bytes, memory.kernel_bytes];
-            let honest = parts.into_iter().flatten().sum();
+            let honest = memory.held_bytes().ok_or_else(|| Error::Missing {
+                side: NAMES[side],
+                reason: memory
+                    .note
+                    .clone()
+                    .unwrap_or_else(|| "this host does not account its memory".into()),
+            })?;
             values.push(value(Mistake::Rss, side, weigh_wrongly(sides, side)?, Some(honest)));
         }
     }

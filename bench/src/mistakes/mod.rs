@@ -149,8 +149,9 @@ pub struct Shown {
     pub honest: Comparison,
     /// The same with the mistake.
     pub flawed: Comparison,
-    /// Block order only: the container's second block over its first, whose truth is 1.
-    pub null: Option<Comparison>,
+    /// What the mistake does to one side alone. Block order: the container's second block over its first, whose truth is
+    /// 1. Closed loop: the VM timed from when it was due over from when it was begun.
+    pub alone: Option<Comparison>,
     /// Whether the two intervals lie apart: the mistake moved the verdict by more than chance.
     pub moved: bool,
     /// Where the flawed values are.
@@ -253,10 +254,13 @@ fn show(mistake: Mistake, values: &[Flawed], again: &[Flawed], raced: [Vec<u64>;
     } else {
         raced
     };
-    let null = (!again.is_empty()).then(|| {
-        let again: Vec<u64> = again.iter().map(|value| value.flawed).collect();
-        stats::compare("container's second block", &again, "its first", &flawed[CONTAINER])
-    });
+    let again: Vec<u64> = again.iter().map(|value| value.flawed).collect();
+    let alone = match mistake {
+        Mistake::BlockOrder => Some(("container, block 3", &again, "block 1", &flawed[CONTAINER])),
+        Mistake::ClosedLoop => Some(("vm, from due", &honest[VM], "from begun", &flawed[VM])),
+        _ => None,
+    };
+    let alone = alone.map(|(a, a_values, b, b_values)| stats::compare(a, a_values, b, b_values));
     let (honest, flawed) = (compare(&honest), compare(&flawed));
     Shown {
         mistake,
@@ -269,7 +273,7 @@ fn show(mistake: Mistake, values: &[Flawed], again: &[Flawed], raced: [Vec<u64>;
         moved: honest.ci95[1] < flawed.ci95[0] || flawed.ci95[1] < honest.ci95[0],
         honest,
         flawed,
-        null,
+        alone,
         values: path,
     }
 }

@@ -12,12 +12,10 @@ pub(super) fn on(shown: &Shown, paper: Paper) -> String {
         &words::ratio_with_interval(&shown.flawed),
         "with the mistake: not a result",
     ]);
-    if let Some(null) = &shown.null {
-        table.add_row([
-            "container / container",
-            &words::ratio_with_interval(null),
-            "its second block over its first: 1 is the truth",
-        ]);
+    if let Some(alone) = &shown.alone {
+        let label = format!("{} / {}", alone.a, alone.b);
+        let note = "the same launcher both times: without the mistake, 1";
+        table.add_row([label.as_str(), &words::ratio_with_interval(alone), note]);
     }
     let verdict = match shown.moved {
         true => format!(
