@@ -134,6 +134,46 @@ fn every_door_is_shut_inside_and_open_outside() {
     }
 }
 
+/// A named container has more capabilities than a plain run, and another filter: the same doors are shut.
+#[test]
+fn every_door_is_shut_in_a_named_container() {
+    let image = image_or_skip!();
+    let lab = lab_or_skip!();
+    let bind = |path: &str| format!("{}/{path}:/{path}:ro", image.display());
+    let (loader, program) = (bind("lib"), bind("bin/probe"));
+    // With a user namespace of its own and without, and in the host's network.
+    for options in [
+        &[][..],
+        &["--userns", "host"],
+        &["--network", "host"],
+        &["-u", "1000:1000"],
+    ] {
+        let front = ["run", "--rm", "-v", &loader, "-v", &program, "-e", "RUST_BACKTRACE=0"];
+        let probe = ["busybox", "/lib/loader", "--library-path", "/lib", "/bin/probe"];
+        let test = ["--exact", "doors", "--ignored", "--nocapture", "--test-threads=1"];
+        let command = front.iter().chain(options).chain(&probe).chain(&test);
+        let said = common::text(&lab.run(command.copied()));
+        let lines: Vec<String> = said
+            .lines()
+            .filter_map(|line| Some(line.split_once("probe: ")?.1.to_owned()))
+            .collect();
+        let inside = answers(&lines);
+        // Programs of images change their root: engines leave them CAP_SYS_CHROOT, and no directory of the host's is open.
+        let open: Vec<_> = ATTACKS
+            .iter()
+            .filter(|attack| attack.name != "chroot")
+            .filter(|attack| {
+                !inside
+                    .get(attack.name)
+                    .is_some_and(|answer| attack.shut.contains(&answer.as_str()))
+            })
+            .map(|attack| (attack.name, inside.get(attack.name)))
+            .collect();
+        assert!(open.is_empty(), "{options:?}: {open:?}");
+    }
+    lab.assert_empty();
+}
+
 /// The same attacks made by a process of the host, as root, in a mount namespace that is thrown away.
 fn outside(name: &str) -> Vec<String> {
     let output = Command::new("/proc/self/exe")
