@@ -223,3 +223,52 @@ fn a_container_can_share_anothers_network_or_the_hosts() {
     assert!(message(&output, 125).contains("no container nobody"));
     assert!(!lab.shell(&["--network", "lab0"], "true").status.success());
 }
+
+#[test]
+fn iptables_lets_out_where_there_is_no_nft() {
+    let lab = lab_or_skip!().with_network();
+    let iptables = ["/usr/sbin/iptables", "/sbin/iptables"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists());
+    let Some(iptables) = iptables else {
+        skip!("needs iptables (Debian: apt install iptables)");
+    };
+    let tools = lab.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    std::os::unix::fs::symlink(iptables, tools.join("iptables")).unwrap();
+    let rules = || {
+        let list = || {
+            std::process::Command::new(iptables)
+                .args(["-t", "nat", "-S", "POSTROUTING"])
+                .output()
+        };
+        text(&lab.in_network(|| list().unwrap()))
+    };
+    let forwarding = || lab.in_network(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap());
+    let alone = |arguments: &[&'static str]| {
+        let output = lab
+            .command(arguments.iter().copied())
+            .env("PATH", &tools)
+            .output()
+            .unwrap();
+        text(&output)
+    };
+    alone(&[
+        "run",
+        "-d",
+        "--name",
+        "out",
+        "--network",
+        "bridge",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let rule = rules();
+    assert!(rule.contains("MASQUERADE") && rule.contains("! -o lab0"), "{rule}");
+    assert_eq!(forwarding(), "1\n");
+    alone(&["rm", "-f", "out"]);
+    assert!(!rules().contains("MASQUERADE"), "{}", rules());
+    assert_eq!(forwarding(), "0\n");
+    lab.assert_empty();
+}

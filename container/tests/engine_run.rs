@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::io::Write;
+use std::fs;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use common::{message, text};
@@ -254,10 +255,15 @@ fn the_keys_to_leave_by_leave_the_program_running() {
         .stderr(outer.slave);
     let mut child = command.spawn().unwrap();
     drop(command);
-    lab.wait_for_log("stays", "ready");
-    std::fs::File::from(outer.master.try_clone().unwrap())
-        .write_all(b"\x10\x11")
-        .unwrap();
+    // Shown here, and not only written: the terminal is in raw mode by then, and passes these keys on.
+    let mut terminal = fs::File::from(outer.master);
+    let mut shown = Vec::new();
+    while !shown.windows(5).any(|word| word == b"ready") {
+        let mut byte = [0];
+        terminal.read_exact(&mut byte).unwrap();
+        shown.push(byte[0]);
+    }
+    terminal.write_all(b"\x10\x11").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(lab.state_of("stays", "Status"), "running");
 }
@@ -300,4 +306,71 @@ fn a_signal_to_the_command_reaches_the_program() {
     // SAFETY: takes numbers only.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     assert_eq!(child.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn disks_are_throttled_and_shares_kept_or_missed_aloud() {
+    let lab = lab_or_skip!();
+    let numbers = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|disk| fs::read_to_string(disk.path().join("dev")).ok());
+    let Some(number) = numbers.map(|number| number.trim().to_owned()).min() else {
+        skip!("needs a disk in /sys/block");
+    };
+    // A node of the test's own: /dev may be anything.
+    let node = lab.path().join("disk");
+    let (major, minor) = number.split_once(':').unwrap();
+    let made = std::process::Command::new("mknod")
+        .arg(&node)
+        .args(["b", major, minor])
+        .status();
+    assert!(made.unwrap().success());
+    let rate = format!("{}:1M", node.display());
+    let options = [
+        "--blkio-weight",
+        "300",
+        "--device-read-bps",
+        &rate,
+        "--device-write-iops",
+    ];
+    let writes = format!("{}:70", node.display());
+    let front = ["run", "-d", "--name", "slow"].into_iter().chain(options);
+    let output = lab.run(front.chain([writes.as_str(), "busybox", "sleep", "1000"]));
+    assert!(output.status.success(), "{output:?}");
+    let groups = lab.inspect("slow")["Cgroups"].clone();
+    let groups: Vec<&str> = groups
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(|path| path.as_str())
+        .collect();
+    let read = |file: &str| {
+        let mut found = groups
+            .iter()
+            .filter_map(|group| fs::read_to_string(format!("{group}/{file}")).ok());
+        found.next().map(|text| text.trim().to_owned())
+    };
+    match read("io.max") {
+        Some(limits) => assert_eq!(limits, format!("{number} rbps=1048576 wbps=max riops=max wiops=70")),
+        None => {
+            assert_eq!(
+                read("blkio.throttle.read_bps_device"),
+                Some(format!("{number} 1048576"))
+            );
+            assert_eq!(read("blkio.throttle.write_iops_device"), Some(format!("{number} 70")));
+        }
+    }
+    let weight = ["blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight"]
+        .into_iter()
+        .find_map(read);
+    let said = String::from_utf8_lossy(&output.stderr);
+    match weight {
+        // Version 2 counts from 1 to 10000 where 1 counted from 10 to 1000.
+        Some(weight) => assert!(
+            ["300", "default 2930", "default 300"].contains(&weight.as_str()),
+            "{weight}"
+        ),
+        None => assert!(said.contains("no share of the disks' time"), "{said}"),
+    }
+    lab.text(["rm", "-f", "slow"]);
+    lab.assert_empty();
 }

@@ -8,6 +8,7 @@ use container::engine::client::{Manner, Outcome, relay};
 use container::engine::images;
 use container::engine::place::Place;
 use container::engine::record::{Limits, Mount, Restart, Settings, Users};
+use container::engine::statistics::Groups;
 use container::engine::{Error, create, settle, start, stop};
 use container::network::ports::Port;
 use container::{network, signals};
@@ -280,13 +281,26 @@ impl ImageRunArguments {
     }
 }
 
-/// What a container on this host cannot have, said once, by whoever starts it: a way from the bridge to the world, ids of its
-/// own.
+/// What a container on this host cannot have, said once, by whoever starts it: a way from the bridge to the world, a share of
+/// the disks' time, ids of its own.
 fn say_what_is_missing(container: &container::engine::Container) {
     let Ok(state) = container.state() else { return };
     let name = &container.settings.name;
     if let Some(reason) = state.no_way_out {
         eprintln!("container: note: {name} reaches the host and its neighbours, nothing beyond: {reason}");
+    }
+    // Of version 1 and of 2, with the kernel's own disk scheduler and with BFQ.
+    let weights = ["blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight"];
+    let has_weight = container.settings.limits.blkio_weight.is_some();
+    if has_weight
+        && state
+            .init
+            .is_some_and(|init| Groups::own(container, init.pid).lack(&weights))
+    {
+        eprintln!(
+            "container: note: {name} has no share of the disks' time: this kernel has nobody to keep shares (none of {})",
+            weights.join(", ")
+        );
     }
     if let Some(reason) = state.no_own_users {
         eprintln!(

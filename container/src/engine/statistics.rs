@@ -124,6 +124,13 @@ impl Groups {
             .collect()
     }
 
+    /// Whether none of these control files is in any of the directories, which are there.
+    pub fn lack(&self, files: &[&str]) -> bool {
+        let directories = self.directories();
+        let mut there = directories.values().filter(|directory| directory.is_dir()).peekable();
+        there.peek().is_some() && !there.any(|directory| files.iter().any(|file| directory.join(file).exists()))
+    }
+
     /// The text of a control file: `v1` where a hierarchy of version 1 has the controller, else `v2`.
     fn read(&self, controller: &str, v1: &str, v2: &str) -> Option<String> {
         let has = |(controllers, _): &&(Vec<String>, PathBuf)| controllers.iter().any(|name| name == controller);
