@@ -33,9 +33,10 @@ fn resident(process: u32) -> Option<u64> {
 /// The guest of `programs/random_guest.c`.
 fn guest(rounds: u32) -> Option<Vec<u8>> {
     let rounds = format!("-DROUNDS={rounds}");
-    let flags = "-ffreestanding -fno-pic -no-pie -fno-stack-protector -fcf-protection=none -mgeneral-regs-only \
-                 -mno-red-zone -nostdlib -static -Wl,-Ttext=0x200000,--build-id=none";
-    let flags: Vec<_> = flags.split_whitespace().chain([&*rounds]).collect();
+    let flags: Vec<_> = include_str!("programs/random_guest.flags")
+        .split_whitespace()
+        .chain([&*rounds])
+        .collect();
     compile("random_guest", &flags)
 }
 

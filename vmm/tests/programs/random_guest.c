@@ -1,7 +1,6 @@
 // A guest kernel that means harm: random values to every port and every device address, for a given number of rounds.
 //
-//   gcc -O1 -w -ffreestanding -fno-pic -no-pie -fno-stack-protector -fcf-protection=none -mgeneral-regs-only \
-//       -mno-red-zone -nostdlib -static -Wl,-Ttext=0x200000,--build-id=none -DROUNDS=6000 -o random_guest random_guest.c
+//   gcc -O1 $(cat random_guest.flags) -DROUNDS=2000 -o random_guest random_guest.c
 //
 // A register hit by chance does nothing to a device that nobody has started. So the guest first sets every virtio device
 // up as it should be, each queue with rings in its memory, and then writes into the rings as well; every so often it
