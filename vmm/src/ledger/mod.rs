@@ -4,6 +4,10 @@
 //! guest asked for, of which device, from which line of its kernel, how long it was away before and how long it had to
 //! wait. What KVM settles by itself it cannot see; KVM's own counts ([`statistics`]) stand beside it at the end.
 //!
+//! Watching costs the run 0.9 us of processor time for each exit, file included (95%: 0.88 to 0.97; 40 runs of each kind,
+//! interleaved, of a guest that left 20 001 times, at 9 us an exit: a tenth more). Most of it is in none of the ledger's
+//! times: the clock is read again once an exit is noted. Without `--trace` it is one branch ([`crate::watch`]).
+//!
 //! FILE holds JSON lines. The first says what ran; one for each exit follows, in order for each vCPU (sort by `left_ns`
 //! for one order of all); the last holds KVM's counts. Times are nanoseconds, `left_ns` on CLOCK_MONOTONIC.
 //!
