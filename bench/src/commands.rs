@@ -68,7 +68,7 @@ pub struct Explain {
 /// Options of `lab claims`.
 #[derive(Args, Debug)]
 pub struct Claims {
-    /// Results to hold the claims against, of `lab compare` and `lab ladder`; without any, those they speak of race first.
+    /// Results to hold the claims against, of `lab compare`, `lab ladder` and `lab density`; without any, those they speak of race first.
     pub dirs: Vec<PathBuf>,
     /// Claims of your own instead of the project's.
     #[arg(long, value_name = "FILE")]
@@ -249,10 +249,13 @@ impl Claims {
         };
         let claims = claims::parse(&text)?;
         let results = match self.dirs.is_empty() {
-            true => vec![self.race(claims::contenders(&claims))?],
+            true => {
+                let (summary, samples) = self.race(claims::contenders(&claims))?;
+                vec![claims::Results::of_race(summary, samples)]
+            }
             false => {
-                let read = |dir: &PathBuf| Ok((store::read_summary(dir)?, store::read_samples(dir)?));
-                self.dirs.iter().map(read).collect::<Result<_, store::Error>>()?
+                let read = |dir: &PathBuf| claims::Results::read(dir);
+                self.dirs.iter().map(read).collect::<Result<_, _>>()?
             }
         };
         let judged = claims::judge(&claims, &results);

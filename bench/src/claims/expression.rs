@@ -22,6 +22,8 @@ pub enum Figure {
     Private,
     /// The most ever charged.
     Peak,
+    /// What each further instance adds: a slope, not a figure of samples.
+    Marginal,
 }
 
 /// A figure of a contender, times a factor.
@@ -44,10 +46,20 @@ pub struct Inequality {
     pub more: Vec<Term>,
 }
 
+impl Inequality {
+    /// Whether it is about slopes, which have intervals of their own, rather than about samples.
+    pub fn speaks_of_slopes(&self) -> bool {
+        self.less
+            .iter()
+            .chain(&self.more)
+            .any(|term| term.figure == Figure::Marginal)
+    }
+}
+
 impl Figure {
     /// Whether it is a time; otherwise it is an amount of memory.
     pub fn is_time(&self) -> bool {
-        !matches!(self, Figure::Memory | Figure::Private | Figure::Peak)
+        !matches!(self, Figure::Memory | Figure::Private | Figure::Peak | Figure::Marginal)
     }
 }
 
@@ -57,7 +69,7 @@ impl Term {
         let purpose = match self.figure {
             Figure::Startup | Figure::Total => Purpose::Timed,
             Figure::Phase(_) | Figure::Whole => Purpose::Phases,
-            Figure::Memory | Figure::Private | Figure::Peak => Purpose::Memory,
+            Figure::Memory | Figure::Private | Figure::Peak | Figure::Marginal => Purpose::Memory,
         };
         let own = samples
             .iter()
@@ -71,6 +83,8 @@ impl Term {
             Figure::Total => Some(sample.total_ns()),
             Figure::Phase(name) => phase(sample, name),
             Figure::Memory => sample.memory.as_ref()?.held_bytes(),
+            // It belongs to many launches together: see `super::Results::marginal`.
+            Figure::Marginal => None,
             Figure::Private => sample.memory.as_ref()?.private_bytes(),
             Figure::Peak => sample.memory.as_ref()?.peak_bytes,
         }
@@ -123,7 +137,7 @@ fn term(text: &str) -> Result<Term, String> {
         }
         None => (1.0, text),
     };
-    let known = "startup(C), total(C), phase(C, NAME), whole(C), memory(C), private(C), peak(C)";
+    let known = "startup(C), total(C), phase(C, NAME), whole(C), memory(C), private(C), peak(C), marginal(C)";
     let wrong = || format!("\"{call}\" is no figure; there are {known}");
     let (name, arguments) = call
         .strip_suffix(')')
@@ -140,6 +154,7 @@ fn term(text: &str) -> Result<Term, String> {
         ("whole", None) => Figure::Whole,
         ("memory", None) => Figure::Memory,
         ("private", None) => Figure::Private,
+        ("marginal", None) => Figure::Marginal,
         ("peak", None) => Figure::Peak,
         _ => return Err(wrong()),
     };
@@ -163,6 +178,7 @@ impl fmt::Display for Term {
             Figure::Whole => write!(out, "whole({of})"),
             Figure::Memory => write!(out, "memory({of})"),
             Figure::Private => write!(out, "private({of})"),
+            Figure::Marginal => write!(out, "marginal({of})"),
             Figure::Peak => write!(out, "peak({of})"),
         }
     }

@@ -4,10 +4,14 @@
 
 pub mod expression;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::Serialize;
 
-use crate::results::{Sample, Summary};
+use crate::results::{Provenance, SCHEMA, Sample, Summary};
 use crate::stats::{self, FEWEST_FOR_AN_INTERVAL};
+use crate::store;
 use crate::words;
 use expression::{Inequality, Term};
 
@@ -129,16 +133,137 @@ pub fn contenders(claims: &[Claim]) -> Vec<String> {
     names
 }
 
+/// A results folder, as far as claims speak of it.
+#[derive(Debug)]
+pub struct Results {
+    /// What a race found; without contenders in a folder no race was run in.
+    pub summary: Summary,
+    /// Its samples.
+    pub samples: Vec<Sample>,
+    /// Bytes that each further instance adds, with their 95% interval, by `lab density`.
+    pub marginal: BTreeMap<String, (f64, [f64; 2])>,
+}
+
+impl Results {
+    /// Of a race.
+    pub fn of_race(summary: Summary, samples: Vec<Sample>) -> Results {
+        Results {
+            summary,
+            samples,
+            marginal: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a folder with a race, a ladder or a density in it.
+    ///
+    /// # Errors
+    /// Why the race cannot be read.
+    pub fn read(folder: &Path) -> Result<Results, store::Error> {
+        let marginal = marginal(folder);
+        let (summary, samples) = match folder.join(store::SUMMARY).exists() || marginal.is_empty() {
+            true => (store::read_summary(folder)?, store::read_samples(folder)?),
+            false => (no_race(), Vec::new()),
+        };
+        Ok(Results {
+            marginal,
+            ..Results::of_race(summary, samples)
+        })
+    }
+
+    fn has(&self, term: &Term) -> bool {
+        if term.figure == expression::Figure::Marginal {
+            return self.marginal.contains_key(&term.contender);
+        }
+        let (measured, _) = words::measured_and_skipped(&self.summary);
+        measured.iter().any(|contender| contender.name == term.contender)
+    }
+}
+
+fn no_race() -> Summary {
+    Summary {
+        schema: SCHEMA,
+        provenance: Provenance::default(),
+        contenders: Vec::new(),
+        comparisons: Vec::new(),
+        null_test: None,
+    }
+}
+
+/// The slopes in `density.json`; none where there is no such file, or one of a newer layout.
+fn marginal(folder: &Path) -> BTreeMap<String, (f64, [f64; 2])> {
+    let text = std::fs::read_to_string(folder.join("density.json")).unwrap_or_default();
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    if found["schema"].as_u64() != Some(1) {
+        return BTreeMap::new();
+    }
+    let slope = |entry: &serde_json::Value| {
+        let slope = &entry["found"]["apart"]["charged"];
+        let ci95 = [slope["ci95"][0].as_f64()?, slope["ci95"][1].as_f64()?];
+        Some((entry["name"].as_str()?.to_owned(), (slope["bytes"].as_f64()?, ci95)))
+    };
+    found["contenders"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(slope)
+        .collect()
+}
+
+/// A claim about slopes: the interval of their difference, each half as wide as theirs together (independent errors add
+/// by their squares).
+fn weigh_slopes(inequality: &Inequality, results: &Results) -> Result<(Outcome, String), String> {
+    let side = |terms: &[Term]| -> Result<(f64, f64), String> {
+        let mut sum = (0.0, 0.0);
+        for term in terms {
+            let missing = || {
+                format!(
+                    "no slope of {} in density.json; `lab density` measures it",
+                    term.contender
+                )
+            };
+            let slope = (term.figure == expression::Figure::Marginal).then(|| results.marginal.get(&term.contender));
+            let (bytes, [low, high]) = slope.flatten().ok_or_else(missing)?;
+            sum = (
+                sum.0 + term.factor * bytes,
+                sum.1 + (term.factor * (high - low) / 2.0).powi(2),
+            );
+        }
+        Ok(sum)
+    };
+    let ((less, less_error), (more, more_error)) = (side(&inequality.less)?, side(&inequality.more)?);
+    let (apart, error) = (more - less, (less_error + more_error).sqrt());
+    let amount = |value: f64| {
+        let sign = if value < 0.0 { "−" } else { "" };
+        format!("{sign}{}", words::bytes(value.abs().round() as u64))
+    };
+    let found = format!(
+        "{} against {}: apart by {} (95% {} to {})",
+        amount(less),
+        amount(more),
+        amount(apart),
+        amount(apart - error),
+        amount(apart + error)
+    );
+    let outcome = match () {
+        () if apart - error > 0.0 => Outcome::Holds,
+        () if apart + error < 0.0 => Outcome::Fails,
+        () => Outcome::NotMeasurable {
+            reason: "the interval of the difference holds 0; more instances (--up-to) narrow it".into(),
+        },
+    };
+    Ok((outcome, found))
+}
+
 /// Holds `claims` against results: each against the first of them that measured all it speaks of.
-pub fn judge(claims: &[Claim], results: &[(Summary, Vec<Sample>)]) -> Vec<Judged> {
+pub fn judge(claims: &[Claim], results: &[Results]) -> Vec<Judged> {
     let judge = |claim: &Claim| {
-        let has_all = |(summary, _): &&(Summary, Vec<Sample>)| {
-            let (measured, _) = words::measured_and_skipped(summary);
+        let has_all = |results: &&Results| {
             let mut terms = claim.inequality.less.iter().chain(&claim.inequality.more);
-            terms.all(|term| measured.iter().any(|contender| contender.name == term.contender))
+            terms.all(|term| results.has(term))
         };
         let weighed = match results.iter().find(has_all).or(results.first()) {
-            Some((summary, samples)) => weigh(&claim.inequality, summary, samples),
+            Some(results) if claim.inequality.speaks_of_slopes() => weigh_slopes(&claim.inequality, results),
+            Some(results) => weigh(&claim.inequality, &results.summary, &results.samples),
             None => Err("there are no results".into()),
         };
         let (outcome, found) = match weighed {
@@ -263,7 +388,9 @@ mod tests {
 
     fn outcome(formula: &str, summary: &Summary, samples: &[Sample]) -> Outcome {
         let claims = parse(&format!("claim: x\nthat: {formula}\n")).unwrap();
-        judge(&claims, &[(summary.clone(), samples.to_vec())]).remove(0).outcome
+        judge(&claims, &[Results::of_race(summary.clone(), samples.to_vec())])
+            .remove(0)
+            .outcome
     }
 
     #[test]
@@ -316,6 +443,37 @@ mod tests {
             matches!(&few, Outcome::NotMeasurable { reason } if reason.contains("too few")),
             "{few:?}"
         );
+    }
+
+    #[test]
+    fn slopes_are_read_from_a_density() {
+        let dir = tempfile::tempdir().unwrap();
+        let slope = |name: &str, bytes: f64| {
+            serde_json::json!({ "name": name, "found": { "apart": { "charged":
+                { "bytes": bytes, "ci95": [bytes - 300.0, bytes + 300.0] } } } })
+        };
+        let density = serde_json::json!({ "schema": 1,
+            "contenders": [slope("container", 1000.0), slope("vm", 2000.0), slope("crun", 1100.0)] });
+        std::fs::write(dir.path().join("density.json"), density.to_string()).unwrap();
+        let results = [Results::read(dir.path()).unwrap()];
+        let outcome = |formula: &str| {
+            let claims = parse(&format!("claim: x\nthat: {formula}\n")).unwrap();
+            judge(&claims, &results).remove(0).outcome
+        };
+        assert_eq!(outcome("marginal(container) < marginal(vm)"), Outcome::Holds);
+        assert_eq!(outcome("marginal(vm) < marginal(container)"), Outcome::Fails);
+        assert!(matches!(
+            outcome("marginal(container) < marginal(crun)"),
+            Outcome::NotMeasurable { .. }
+        ));
+        assert!(matches!(
+            outcome("marginal(runc) < marginal(vm)"),
+            Outcome::NotMeasurable { .. }
+        ));
+        assert!(matches!(
+            outcome("marginal(vm) < peak(vm)"),
+            Outcome::NotMeasurable { .. }
+        ));
     }
 
     #[test]

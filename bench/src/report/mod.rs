@@ -6,6 +6,7 @@
 mod html;
 mod others;
 mod sections;
+mod studies;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::html::{escape, figure};
+use super::studies;
 
 /// Those the report draws itself.
 const OWN: [&str; 3] = ["startup", "phases", "memory"];
@@ -15,6 +16,8 @@ pub(super) struct Other {
     /// Its file's name without the ending.
     name: String,
     svg: String,
+    /// HTML of what its study measured.
+    table: String,
 }
 
 /// The charts in the results folder that this lab drew and the report does not draw itself, by name.
@@ -27,7 +30,8 @@ pub(super) fn find(folder: &Path) -> Vec<Other> {
             let name = path.file_name()?.to_str()?.strip_suffix(".svg")?.to_owned();
             let wanted = !OWN.contains(&name.as_str()) && !name.contains('.');
             let svg = fs::read_to_string(&path).ok().filter(|svg| wanted && is_ours(svg))?;
-            Some(Other { name, svg })
+            let table = studies::of(folder, &name);
+            Some(Other { name, svg, table })
         })
         .collect();
     others.sort_by(|one, other| one.name.cmp(&other.name));
@@ -56,7 +60,11 @@ impl Other {
             .and_then(|(_, rest)| rest.split_once("</title>"));
         // The title is escaped in the SVG already, the name is not.
         let heading = title.map_or_else(|| escape(&self.name), |(title, _)| title.to_owned());
-        format!("<section>\n<h2>{heading}</h2>\n{}</section>\n", figure(&self.svg))
+        format!(
+            "<section>\n<h2>{heading}</h2>\n{}{}</section>\n",
+            figure(&self.svg),
+            self.table
+        )
     }
 }
 

@@ -1,0 +1,215 @@
+//! Tables for the charts of other measurements: what `NAME.json` beside a chart holds, one row for each figure.
+//!
+//! The files are read as plain JSON: a study this lab does not know, or one of a newer schema, has its chart shown and no table.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::html::table;
+use crate::results::Comparison;
+use crate::words;
+
+/// The rows of a table that one contender has, from its name and what was found of it.
+type Rows = fn(&str, &Value) -> Vec<Vec<String>>;
+
+/// Newest layout of a study's file whose figures are known here.
+const SCHEMA: u64 = 1;
+
+/// The table of the study that drew `chart`, or nothing.
+pub(super) fn of(folder: &Path, chart: &str) -> String {
+    let study = match chart {
+        "ledger" => "memory",
+        "isolation" => "inspect",
+        other => other,
+    };
+    let text = fs::read_to_string(folder.join(format!("{study}.json"))).unwrap_or_default();
+    let Ok(found) = serde_json::from_str::<Value>(&text) else {
+        return String::new();
+    };
+    if found["schema"].as_u64().is_none_or(|schema| schema > SCHEMA) {
+        return String::new();
+    }
+    let (caption, header, figures, one): (_, &[&str], _, Rows) = match study {
+        "density" => (
+            "Charged to the instances' cgroup. Marginal: the slope of the line through all sizes, with its 95% interval.",
+            &[
+                "contender",
+                "first instance",
+                "marginal, charged",
+                "marginal, by MemAvailable",
+                "largest number",
+            ],
+            4,
+            density,
+        ),
+        "memory" => (
+            "One idle instance, no piece counted twice.",
+            &["contender", "piece", "bytes", "from"],
+            0,
+            ledger,
+        ),
+        "cost" => (
+            "By the program's own clock.",
+            &["contender", "lesson", "p50", "× process (95%)", "exits per operation"],
+            0,
+            cost,
+        ),
+        "inspect" => (
+            "What the program sees.",
+            &["contender", "what", "inside", "the host's"],
+            0,
+            inspect,
+        ),
+        _ => return String::new(),
+    };
+    let rows: Vec<Vec<String>> = list(&found["contenders"])
+        .iter()
+        .filter(|entry| entry["found"].is_object())
+        .flat_map(|entry| one(entry["name"].as_str().unwrap_or_default(), &entry["found"]))
+        .collect();
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table(caption, header, figures, &rows)
+    }
+}
+
+fn density(name: &str, found: &Value) -> Vec<Vec<String>> {
+    let series = &found["apart"];
+    let slope = |slope: &Value| match (slope["bytes"].as_f64(), interval(&slope["ci95"])) {
+        (Some(middle), Some([low, high])) => format!("{} ({}–{})", bytes(middle), bytes(low), bytes(high)),
+        _ => "-".to_owned(),
+    };
+    let most = list(&series["points"])
+        .iter()
+        .filter_map(|point| point["instances"].as_u64())
+        .max();
+    vec![vec![
+        name.to_owned(),
+        series["first_bytes"].as_f64().map_or_else(|| "-".to_owned(), bytes),
+        slope(&series["charged"]),
+        slope(&series["available"]),
+        most.map_or_else(|| "-".to_owned(), |most| most.to_string()),
+    ]]
+}
+
+fn ledger(name: &str, found: &Value) -> Vec<Vec<String>> {
+    let part = |part: &Value| {
+        vec![
+            name.to_owned(),
+            text(&part["what"]),
+            part["bytes"].as_f64().map_or_else(|| "-".to_owned(), bytes),
+            text(&part["source"]),
+        ]
+    };
+    let mut rows: Vec<Vec<String>> = list(&found["parts"]).iter().map(part).collect();
+    let whole = [
+        ("sum", &found["sum_bytes"], "the parts above that are taken"),
+        (
+            "MemAvailable fell by",
+            &found["available_bytes"]["median"],
+            "median of readings",
+        ),
+        ("residue", &found["residue_bytes"], "what the books do not explain"),
+    ];
+    for (what, value, source) in whole {
+        if let Some(value) = value.as_f64() {
+            rows.push(vec![name.to_owned(), what.to_owned(), bytes(value), source.to_owned()]);
+        }
+    }
+    rows
+}
+
+fn cost(name: &str, found: &Value) -> Vec<Vec<String>> {
+    let row = |lesson: &Value| {
+        let relative: Option<Comparison> = serde_json::from_value(lesson["relative"].clone()).ok();
+        vec![
+            name.to_owned(),
+            text(&lesson["lesson"]),
+            lesson["ns"]["p50"]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), words::duration),
+            relative.map_or_else(|| "1".to_owned(), |found| words::ratio_with_interval(&found)),
+            lesson["exits_per_operation"]
+                .as_f64()
+                .map_or_else(|| "-".to_owned(), |exits| words::significant(exits, 3)),
+        ]
+    };
+    list(&found["lessons"]).iter().map(row).collect()
+}
+
+fn inspect(name: &str, found: &Value) -> Vec<Vec<String>> {
+    let row = |aspect: &Value| {
+        let shared = match aspect["shared"].as_bool() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
+        };
+        vec![
+            name.to_owned(),
+            text(&aspect["name"]),
+            text(&aspect["inside"]),
+            shared.to_owned(),
+        ]
+    };
+    list(&found["aspects"]).iter().map(row).collect()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+fn interval(value: &Value) -> Option<[f64; 2]> {
+    Some([value[0].as_f64()?, value[1].as_f64()?])
+}
+
+/// Bytes with their sign: a slope or a residue may be negative.
+fn bytes(value: f64) -> String {
+    format!(
+        "{}{}",
+        if value < 0.0 { "−" } else { "" },
+        words::bytes(value.abs().round() as u64)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(name: &str, chart: &str, json: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(format!("{name}.json")), json).unwrap();
+        of(dir.path(), chart)
+    }
+
+    #[test]
+    fn studies_have_their_tables_and_newer_ones_none() {
+        let density = r#"{"schema": 1, "contenders": [{"name": "vm", "found": {"apart": {"first_bytes": 2048, "points":
+            [{"instances": 0}, {"instances": 500}], "charged": {"bytes": 1024, "ci95": [512, 2048]}}}}, {"name": "runc"}]}"#;
+        let table = shown("density", "density", density);
+        assert!(
+            table.contains("<td>vm</td>") && table.contains("1.00 KiB (512 B–2.00 KiB)"),
+            "{table}"
+        );
+        assert!(table.contains("500") && !table.contains("runc"), "{table}");
+        assert_eq!(
+            shown("density", "density", &density.replace("\"schema\": 1", "\"schema\": 2")),
+            ""
+        );
+        let memory = r#"{"schema": 1, "contenders": [{"name": "<vm>", "found": {"parts": [{"what": "page tables", "bytes": 4096,
+            "source": "VmPTE"}], "sum_bytes": 4096, "residue_bytes": -100}}]}"#;
+        let table = shown("memory", "ledger", memory);
+        assert!(
+            table.contains("&lt;vm&gt;") && table.contains("−100 B") && table.contains("VmPTE"),
+            "{table}"
+        );
+        assert_eq!(of(Path::new("/nowhere"), "density"), "");
+        assert_eq!(shown("density", "density", "{"), "");
+    }
+}
