@@ -135,6 +135,9 @@ struct Run {
     /// Report phases as JSON lines to this open file descriptor
     #[arg(long, value_name = "FD")]
     marks_fd: Option<RawFd>,
+    /// End right after this mark, with a line on standard output: one rung of `lab ladder`
+    #[arg(long, value_name = "MARK", hide = true, conflicts_with = "marks_fd", value_parser = phase)]
+    until: Option<Phase>,
     /// Count the guest's instructions by single-stepping (slow), and print how many
     #[arg(long)]
     count_instructions: bool,
@@ -201,7 +204,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(status::LAUNCHER_FAILED);
     }
-    let marks = Marks::new(marks_fd, "vmm");
+    let marks = match &command {
+        Command::Run(Run { until: Some(last), .. }) => Marks::stop_at(*last, "vmm"),
+        _ => Marks::new(marks_fd, "vmm"),
+    };
     marks.mark_at(Phase::ProcessStart, started);
     let end = match command {
         Command::Run(run) => run.config(marks, None).and_then(|config| Ok(vm::run(&config)?)),

@@ -1,12 +1,16 @@
 //! `container peel`: one namespace after another taken away.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::namespaces::Namespace;
+use container::peel::rung::{self, Rung};
 use container::peel::{ORDER, Peel, ladder, peel};
+use container::program::{DEFAULT_PATH, Program};
+use container::rootfs::Image;
 use protocol::status;
 
 use super::Family;
@@ -34,6 +38,9 @@ struct PeelArguments {
     /// Open a shell (or PROGRAM) on every rung instead, to look around in
     #[arg(long, conflicts_with = "json")]
     shell: bool,
+    /// Run PROGRAM once with these namespaces new and nothing else of a container: one rung of `lab ladder`. Empty: none
+    #[arg(long, value_name = "NS,...", hide = true, conflicts_with_all = ["order", "shell", "json"], requires = "program")]
+    new: Option<String>,
     /// Report as one JSON object
     #[arg(long)]
     json: bool,
@@ -44,6 +51,22 @@ struct PeelArguments {
 
 fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
     let arguments = PeelArguments::from_arg_matches(matches)?;
+    if let Some(new) = &arguments.new {
+        let new = new.split(',').filter(|name| !name.is_empty()).map(str::parse);
+        let ran = new.collect::<Result<Vec<Namespace>, _>>().map_err(|error| error.to_string());
+        let ran = ran.and_then(|new| {
+            rung::run(&Rung {
+                new,
+                image: arguments.rootfs.map(Image::Directory),
+                program: program(arguments.program),
+            })
+            .map_err(|error| error.to_string())
+        });
+        return Ok(ran.unwrap_or_else(|error| {
+            eprintln!("container: {error}");
+            status::LAUNCHER_FAILED
+        }));
+    }
     let what = Peel {
         order: if arguments.order.is_empty() {
             ORDER.to_vec()
@@ -72,4 +95,13 @@ fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
             status::LAUNCHER_FAILED
         }
     })
+}
+
+fn program(words: Vec<OsString>) -> Program {
+    // Arguments of a process are C strings: none contains NUL.
+    let c_string = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+    Program {
+        arguments: words.into_iter().map(c_string).collect(),
+        environment: vec![CString::new(DEFAULT_PATH).unwrap_or_default()],
+    }
 }

@@ -7,6 +7,7 @@
 pub mod cost;
 pub mod facts;
 pub mod ladder;
+pub mod rung;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

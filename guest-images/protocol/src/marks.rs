@@ -12,29 +12,52 @@ use crate::phase::Phase;
 /// Where a launcher reports its phases, if anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
-    fd: Option<RawFd>,
+    to: Option<Destination>,
     emitter: &'static str,
+}
+
+/// What becomes of a mark.
+#[derive(Clone, Copy, Debug)]
+enum Destination {
+    /// A JSON line to this descriptor.
+    Report(RawFd),
+    /// Nothing, until this phase is complete: then a line to standard output and the end of the process.
+    StopAt(Phase),
 }
 
 impl Marks {
     /// Reports to `fd` (nowhere when `None`) as `emitter`. The descriptor stays the caller's and is never closed here.
     pub const fn new(fd: Option<RawFd>, emitter: &'static str) -> Marks {
-        Marks { fd, emitter }
+        let to = match fd {
+            Some(fd) => Some(Destination::Report(fd)),
+            None => None,
+        };
+        Marks { to, emitter }
+    }
+
+    /// Reports nothing; as soon as `phase` is complete, writes a line to standard output and ends the process. A launch
+    /// that goes no further is one rung of a ladder: its finish line is where that phase ends.
+    pub const fn stop_at(phase: Phase, emitter: &'static str) -> Marks {
+        let to = Some(Destination::StopAt(phase));
+        Marks { to, emitter }
     }
 
     /// The same destination under another emitter's name.
     pub const fn emitter(self, emitter: &'static str) -> Marks {
-        Marks { fd: self.fd, emitter }
+        Marks { to: self.to, emitter }
     }
 
     /// Whether anybody asked for marks.
     pub const fn wanted(&self) -> bool {
-        self.fd.is_some()
+        self.to.is_some()
     }
 
     /// The descriptor they go to, if any.
     pub const fn descriptor(&self) -> Option<RawFd> {
-        self.fd
+        match self.to {
+            Some(Destination::Report(fd)) => Some(fd),
+            _ => None,
+        }
     }
 
     /// Reports that `phase` is complete now.
@@ -42,14 +65,18 @@ impl Marks {
     /// A reader that went away is no reason to stop a run: errors of the write are ignored.
     #[inline]
     pub fn mark(&self, phase: Phase) {
-        if self.fd.is_some() {
+        if self.to.is_some() {
             self.mark_at(phase, monotonic_ns());
         }
     }
 
     /// Reports that `phase` was complete at `ns` nanoseconds on CLOCK_MONOTONIC.
     pub fn mark_at(&self, phase: Phase, ns: u64) {
-        let Some(fd) = self.fd else { return };
+        let fd = match self.to {
+            None => return,
+            Some(Destination::Report(fd)) => fd,
+            Some(Destination::StopAt(last)) => return if last == phase { stop(phase) },
+        };
         let mut line = [0u8; 160];
         let mut rest = &mut line[..];
         // Safe to call between clone and exec: no allocation, no lock.
@@ -65,6 +92,20 @@ impl Marks {
             // SAFETY: the pointer and length describe initialized bytes of `line`.
             unsafe { libc::write(fd, line.as_ptr().cast(), length) };
         }
+    }
+}
+
+/// Says so and ends the process, all threads at once. What it holds the kernel takes back.
+fn stop(phase: Phase) {
+    let mut line = [0u8; 80];
+    let mut rest = &mut line[..];
+    // No name of a phase is that long; and were it, the finish line would be missed and the launch reported as failed.
+    let _ = writeln!(rest, "stopped: {}", phase.name());
+    let length = 80 - rest.len();
+    // SAFETY: the pointer and length describe initialized bytes of `line`; _exit takes a number and does not return.
+    unsafe {
+        libc::write(libc::STDOUT_FILENO, line.as_ptr().cast(), length);
+        libc::_exit(0)
     }
 }
 
