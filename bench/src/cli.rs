@@ -11,8 +11,8 @@ use crate::commands::{AroundTheRace, Claims, Explain, Export};
 use crate::compare::{self, Options};
 use crate::contenders::{DEFAULT, NAMES};
 use crate::doctor::trial::{self, Trial};
-use crate::restore_cost;
 use crate::testbed::{self, inside};
+use crate::{ladder, modes, overhead, restore_cost};
 
 /// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
 #[derive(Debug, Parser)]
@@ -28,6 +28,10 @@ pub struct Cli {
 pub enum Command {
     /// Race the contenders; print and keep what was found.
     Compare(Compare),
+    /// Climb from a plain process to a container and to a VM, one step after the other; tell what each step costs.
+    Ladder(ladder::Arguments),
+    /// Measure the harness itself: its own launch against a bare posix_spawn of the same program.
+    Overhead(overhead::Arguments),
     /// Draw the charts of a results folder anew, or the exits in a trace.
     Charts {
         /// The results folder; with a trace.jsonl in it, its exits are drawn too.
@@ -150,6 +154,9 @@ pub struct Compare {
     /// What to do besides racing.
     #[command(flatten)]
     pub around: AroundTheRace,
+    /// Other conditions than one warm start after another.
+    #[command(flatten)]
+    pub modes: modes::Arguments,
 }
 
 impl Compare {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::accounting::Accounting;
+use crate::conditions::Reading;
 use crate::contenders::{self, Contender, Request, Setup, Skipped};
 use crate::evaluate::{self, Known};
 use crate::image::{self, Image};
@@ -146,6 +147,7 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
         limit: options.limit,
     };
     let null = null_contender(&ready);
+    let reading = Reading::now();
     let mut race = Race::new(
         rules,
         &ready,
@@ -155,6 +157,7 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
     );
     let ran = run(&mut race, options.runs, null, accounting.as_ref());
     let (samples, failed) = race.finish();
+    reading.close(&mut provenance);
 
     // Whatever ended the race, what was measured until then is evaluated and kept.
     let interrupted = match &ran {

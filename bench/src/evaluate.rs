@@ -21,6 +21,17 @@ pub struct Known {
 
 /// Sums up a race. `known` has every contender asked for, in order; `null` names the one that ran twice.
 pub fn summary(provenance: Provenance, known: &[(String, Known)], samples: &[Sample], null: Option<&str>) -> Summary {
+    summary_of(provenance, known, samples, null, every_pair)
+}
+
+/// [`summary`] with a choice of what is compared: `pairs` gets the names of those that were measured.
+pub fn summary_of(
+    provenance: Provenance,
+    known: &[(String, Known)],
+    samples: &[Sample],
+    null: Option<&str>,
+    pairs: impl for<'a> Fn(&[&'a str]) -> Vec<(&'a str, &'a str)>,
+) -> Summary {
     let contenders: Vec<Contender> = known
         .iter()
         .map(|(name, known)| contender(name, known, samples))
@@ -35,7 +46,7 @@ pub fn summary(provenance: Provenance, known: &[(String, Known)], samples: &[Sam
         .and_then(|name| null_test(name, samples));
     Summary {
         schema: SCHEMA,
-        comparisons: comparisons(&measured, samples),
+        comparisons: comparisons(pairs(&measured), samples),
         null_test,
         provenance,
         contenders,
@@ -79,12 +90,16 @@ fn contender(name: &str, known: &Known, samples: &[Sample]) -> Contender {
 }
 
 /// Every pair of contenders; those against `process` first.
-fn comparisons(measured: &[&str], samples: &[Sample]) -> Vec<Comparison> {
+fn every_pair<'a>(measured: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for (index, &b) in measured.iter().enumerate() {
         pairs.extend(measured[index + 1..].iter().map(|&a| (a, b)));
     }
     pairs.sort_by_key(|&(_, b)| b != "process");
+    pairs
+}
+
+fn comparisons(pairs: Vec<(&str, &str)>, samples: &[Sample]) -> Vec<Comparison> {
     let compare = |(a, b)| stats::compare(a, &of(samples, a, Purpose::Timed), b, &of(samples, b, Purpose::Timed));
     pairs.into_iter().map(compare).collect()
 }

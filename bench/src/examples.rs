@@ -313,6 +313,7 @@ fn provenance(n: u64) -> Provenance {
         workload: vec!["hello".into()],
         command: vec!["lab".into(), "compare".into(), "--runs".into(), n.to_string()],
         prediction: None,
+        conditions: None,
         notes: Vec::new(),
     }
 }

@@ -9,7 +9,9 @@ use bench::compare::{self, compare};
 use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
 use bench::testbed::{Ended, inside};
-use bench::{charts, commands, doctor, race, report, restore_cost, store, testbed, trace, words};
+use bench::{
+    charts, commands, doctor, ladder, modes, overhead, race, report, restore_cost, store, testbed, trace, words,
+};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -36,7 +38,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let guess = around.guess()?;
             let interrupt = Interrupt::install()
                 .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+            arguments.modes.pin()?;
+            let modes = arguments.modes.clone();
             let options = arguments.options();
+            if modes.asked() {
+                return under_conditions(&modes, &options, &interrupt);
+            }
             let mut done = match (compare(&options, &interrupt), interrupt.signal()) {
                 (Ok(done), _) => done,
                 // Stopped before there was anything to keep.
@@ -82,6 +89,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 )?;
             }
             Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
+        }
+        Command::Ladder(arguments) => climb(&arguments),
+        Command::Overhead(arguments) => {
+            let interrupt = Interrupt::install()
+                .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+            let overhead = overhead::measure(&arguments, &interrupt)?;
+            writeln!(io::stdout().lock(), "{overhead}")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Charts { dir, trace, json } => {
             let mut files = Vec::new();
@@ -142,6 +157,43 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Starts the contenders under other conditions than a race's; prints the figures and keeps the chart.
+fn under_conditions(
+    arguments: &modes::Arguments,
+    options: &compare::Options,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let done = modes::measure(arguments, options, interrupt)?;
+    let charts = draw(&done.summary, &done.samples, done.folder.path())?;
+    let mut out = io::stdout().lock();
+    write!(out, "{}", modes::text(&done.summary))?;
+    writeln!(out, "\nresults: {}", done.folder.path().display())?;
+    for chart in charts {
+        writeln!(out, "chart:   {}", chart.display())?;
+    }
+    Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
+}
+
+/// Climbs both ladders; prints the steps and keeps the chart.
+fn climb(arguments: &ladder::Arguments) -> anyhow::Result<ExitCode> {
+    let interrupt =
+        Interrupt::install().map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+    let done = ladder::climb(arguments, &interrupt)?;
+    let charts = draw(&done.summary, &done.samples, done.folder.path())?;
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&done.summary)?)?;
+    } else {
+        let ladders = ladder::ladders(&done.summary, &done.samples);
+        write!(out, "{}", ladder::text(&done.summary, &ladders))?;
+        writeln!(out, "results: {}", done.folder.path().display())?;
+        for chart in charts {
+            writeln!(out, "chart:   {}", chart.display())?;
+        }
+    }
+    Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
 }
 
 /// Runs a command in the testbed; ends as it ended.

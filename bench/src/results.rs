@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::Conditions;
+
 /// Version of the layout of `summary.json` and `samples.jsonl`. A reader refuses a newer one.
 pub const SCHEMA: u32 = 1;
 
@@ -261,6 +263,9 @@ pub struct Provenance {
     /// What the reader guessed beforehand: how many times as long as a container a VM takes to start (`--predict`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prediction: Option<f64>,
+    /// What else the machine did during the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     /// Anything a reader must know: "emulated CPU: ratios only", ...
     #[serde(default)]
     pub notes: Vec<String>,

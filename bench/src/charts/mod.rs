@@ -6,8 +6,10 @@
 
 mod canvas;
 pub mod exits;
+mod ladder;
 mod layout;
 mod memory;
+mod modes;
 mod phases;
 mod startup;
 
@@ -58,11 +60,16 @@ pub struct Chart {
 
 /// Draws every chart: start-up, phases, memory.
 pub fn draw_all(summary: &Summary, samples: &[Sample]) -> Result<Vec<Chart>, Error> {
-    let sheets = [
-        ("startup", startup::sheet(summary, samples)),
-        ("phases", phases::sheet(summary)),
-        ("memory", memory::sheet(summary)),
-    ];
+    // A ladder has no memory and no phases: it is phases. So with series under other conditions.
+    let sheets = match (ladder::sheet(summary, samples), modes::sheet(summary)) {
+        (Some(ladder), _) => vec![("ladder", ladder)],
+        (None, Some(modes)) => vec![("modes", modes)],
+        (None, None) => vec![
+            ("startup", startup::sheet(summary, samples)),
+            ("phases", phases::sheet(summary)),
+            ("memory", memory::sheet(summary)),
+        ],
+    };
     sheets
         .into_iter()
         .map(|(name, (title, mut canvas))| {

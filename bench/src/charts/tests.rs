@@ -81,21 +81,26 @@ fn no_text_touches_another_or_leaves_the_sheet() {
         ];
         for (title, mut canvas) in sheets {
             caption(&mut canvas, &summary);
-            let boxes = canvas.text_boxes();
-            for (index, ([left, top, right, bottom], text)) in boxes.iter().enumerate() {
-                assert!(
-                    *left >= 0.0 && *right <= canvas::WIDTH,
-                    "{run}, {title}: {text} leaves the sheet"
-                );
-                assert!(
-                    *top >= 0.0 && *bottom <= canvas.y + canvas::MARGIN,
-                    "{run}, {title}: {text} leaves the sheet"
-                );
-                for ([l, t, r, b], other) in &boxes[index + 1..] {
-                    let apart = right <= l || r <= left || bottom <= t || b <= top;
-                    assert!(apart, "{run}, {title}: “{text}” touches “{other}”");
-                }
-            }
+            assert_apart(run, &title, &canvas);
+        }
+    }
+}
+
+/// No text touches another or leaves the sheet.
+pub(super) fn assert_apart(run: &str, title: &str, canvas: &Canvas) {
+    let boxes = canvas.text_boxes();
+    for (index, ([left, top, right, bottom], text)) in boxes.iter().enumerate() {
+        assert!(
+            *left >= 0.0 && *right <= canvas::WIDTH,
+            "{run}, {title}: {text} leaves the sheet"
+        );
+        assert!(
+            *top >= 0.0 && *bottom <= canvas.y + canvas::MARGIN,
+            "{run}, {title}: {text} leaves the sheet"
+        );
+        for ([l, t, r, b], other) in &boxes[index + 1..] {
+            let apart = right <= l || r <= left || bottom <= t || b <= top;
+            assert!(apart, "{run}, {title}: “{text}” touches “{other}”");
         }
     }
 }

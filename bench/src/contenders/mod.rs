@@ -75,7 +75,7 @@ pub struct Skipped {
 }
 
 /// Something that runs the workload, isolated in its own way.
-pub trait Contender {
+pub trait Contender: Sync {
     /// Its name in results, tables and charts.
     fn name(&self) -> &'static str;
 
@@ -142,7 +142,7 @@ pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped>
 }
 
 /// A command with the race's own small environment, so that nobody's shell set-up is part of a measurement.
-fn command(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", SEARCH_PATH);
     command

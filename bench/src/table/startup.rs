@@ -1,6 +1,7 @@
 //! The start-up table.
 
 use super::{Paper, lines, paragraph, table};
+use crate::conditions::Conditions;
 use crate::results::{Contender, Summary};
 use crate::words;
 
@@ -33,6 +34,17 @@ pub(super) fn on(summary: &Summary, paper: Paper) -> String {
         text.push('\n');
         text.push_str(&paragraph(PEAK_MEMORY, 2, paper));
     }
+    if measured
+        .iter()
+        .any(|contender| contender.startup_ns.is_some_and(|found| found.n >= 100))
+    {
+        text.push('\n');
+        text.push_str(&paragraph(&p99(&measured), 2, paper));
+    }
+    if let Some(note) = summary.provenance.conditions.as_ref().and_then(Conditions::note) {
+        text.push('\n');
+        text.push_str(&paragraph(&note, 2, paper));
+    }
     if summary.provenance.emulated {
         text.push('\n');
         text.push_str(&paragraph(words::EMULATED, 2, paper));
@@ -42,6 +54,15 @@ pub(super) fn on(summary: &Summary, paper: Paper) -> String {
         text.push_str(&paragraph(&why_skipped(contender), 2, paper));
     }
     text
+}
+
+/// The 99th percentiles, which need a hundred runs.
+fn p99(measured: &[&Contender]) -> String {
+    let each = measured.iter().filter_map(|contender| {
+        let p99 = contender.startup_ns?.p99?;
+        Some(format!("{} {}", contender.name, words::duration(p99)))
+    });
+    format!("p99: {}.", each.collect::<Vec<_>>().join(", "))
 }
 
 fn row(summary: &Summary, contender: &Contender) -> Vec<String> {

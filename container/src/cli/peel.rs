@@ -53,7 +53,9 @@ fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
     let arguments = PeelArguments::from_arg_matches(matches)?;
     if let Some(new) = &arguments.new {
         let new = new.split(',').filter(|name| !name.is_empty()).map(str::parse);
-        let ran = new.collect::<Result<Vec<Namespace>, _>>().map_err(|error| error.to_string());
+        let ran = new
+            .collect::<Result<Vec<Namespace>, _>>()
+            .map_err(|error| error.to_string());
         let ran = ran.and_then(|new| {
             rung::run(&Rung {
                 new,

@@ -4,6 +4,7 @@
 //! cleaned up but what the kernel takes back with the process. What the next rung takes longer is what it adds.
 
 use std::convert::Infallible;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -19,7 +20,7 @@ use crate::network;
 use crate::program::{self, Program};
 use crate::rootfs::{self, Image};
 use crate::users::{self, User, UserMap};
-use crate::{devices, mounts};
+use crate::{devices, mounts, privileges};
 
 /// What this rung has.
 pub struct Rung {
@@ -52,8 +53,7 @@ pub fn run(rung: &Rung) -> Result<u8, Error> {
         Side::Launcher { pid, .. } => pid,
         Side::Container => {
             drop(launcher_end);
-            let waits = users.is_some();
-            let Err(error) = inside(rung, namespaces, &container_end, waits);
+            let Err(error) = inside(rung, namespaces, &container_end, users.as_ref());
             eprintln!("container: {error}");
             // SAFETY: ends this process at once. The launcher's exit handlers are not ours to run.
             unsafe { libc::_exit(status::LAUNCHER_FAILED.into()) }
@@ -62,24 +62,39 @@ pub fn run(rung: &Rung) -> Result<u8, Error> {
     drop(container_end);
     if let Some(users) = users {
         users.write(pid)?;
+        // As a container's root: its files belong to the ids inside.
+        let image = match &rung.image {
+            Some(Image::Directory(path)) if users.is_range() => Some(rootfs::shift_owners(path, pid, true)?.0),
+            _ => None,
+        };
         // The child may have failed already and said why.
-        let _ = launcher_end.go(None);
+        let _ = launcher_end.go(image.as_ref().map(AsFd::as_fd));
     }
     wait(pid)
 }
 
 /// The child's part, up to the exec.
-fn inside(rung: &Rung, namespaces: Namespaces, channel: &ContainerEnd, waits: bool) -> Result<Infallible, Error> {
+fn inside(
+    rung: &Rung,
+    namespaces: Namespaces,
+    channel: &ContainerEnd,
+    users: Option<&UserMap>,
+) -> Result<Infallible, Error> {
     if namespaces.has(Namespace::Net) {
         network::loopback::raise()?;
     }
-    if waits {
-        channel.wait_for_go().ok_or(Error::LauncherGone)?;
+    let shifted = match users {
+        Some(_) => channel.wait_for_go().ok_or(Error::LauncherGone)?,
+        None => None,
+    };
+    let is_range = users.is_some_and(UserMap::is_range);
+    if is_range {
+        privileges::become_root_inside()?;
     }
     if let Some(image) = &rung.image {
-        let old_root = rootfs::enter(image, None, namespaces)?;
+        let old_root = rootfs::enter(image, shifted.as_ref().map(AsFd::as_fd), namespaces)?;
         mounts::kernel_views(namespaces)?;
-        devices::populate(namespaces, false)?;
+        devices::populate(namespaces, is_range)?;
         old_root.leave()?;
     }
     let executable = rung.program.find()?;
@@ -129,6 +144,9 @@ pub enum Error {
     /// /dev.
     #[error(transparent)]
     Devices(#[from] devices::Error),
+    /// The ids inside.
+    #[error(transparent)]
+    Privileges(#[from] privileges::Error),
     /// The program.
     #[error(transparent)]
     Program(#[from] program::Error),

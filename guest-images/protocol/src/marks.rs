@@ -75,7 +75,11 @@ impl Marks {
         let fd = match self.to {
             None => return,
             Some(Destination::Report(fd)) => fd,
-            Some(Destination::StopAt(last)) => return if last == phase { stop(phase) },
+            Some(Destination::StopAt(last)) => {
+                return if last == phase {
+                    stop(phase)
+                };
+            }
         };
         let mut line = [0u8; 160];
         let mut rest = &mut line[..];
