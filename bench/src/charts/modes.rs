@@ -189,7 +189,8 @@ mod tests {
                     p90: Some(p50 * 2),
                     ..found
                 });
-                for (key, value) in [(MODE, "started at once"), (LEVEL, &level.to_string()), (OF, name)] {
+                let level = level.to_string();
+                for (key, value) in [(MODE, "number started at once"), (LEVEL, level.as_str()), (OF, *name)] {
                     one.details.insert(key.into(), value.into());
                 }
                 summary.contenders.push(one);

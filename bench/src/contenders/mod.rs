@@ -4,6 +4,7 @@
 
 mod busybox;
 mod container;
+mod engine;
 pub mod oci;
 mod process;
 mod qemu;
@@ -23,7 +24,7 @@ use crate::image::{self, Image};
 use crate::launchers::Launchers;
 
 /// Every contender there is, in the order of the race.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 15] = [
     "process",
     "busybox",
     "container",
@@ -32,12 +33,17 @@ pub const NAMES: [&str; 10] = [
     "vm",
     "vm-linux",
     "qemu",
+    "qemu-q35",
+    "qemu-tcg",
+    "qemu-q35-tcg",
     "crun",
     "runc",
+    "podman",
+    "docker",
 ];
 
-/// Who races when nobody is named: all but the unit and the floor, which run no workload, and QEMU, which takes seconds where others
-/// take milliseconds.
+/// Who races when nobody is named: all but the unit and the floor, which run no workload, and the heavy ones, QEMU and the
+/// engines, which take seconds where others take milliseconds.
 pub const DEFAULT: [&str; 7] = ["process", "container", "vm-restored", "vm", "vm-linux", "crun", "runc"];
 
 /// The search path of everything that is launched: the same everywhere, whoever starts the lab.
@@ -131,9 +137,14 @@ pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped>
         "vm-restored" => Ok(Box::new(vm_restored::VmRestored::new(setup))),
         "vm" => Ok(Box::new(vm::Vm::new(setup))),
         "vm-linux" => Ok(Box::new(vm_linux::VmLinux::new(setup)?)),
-        "qemu" => Ok(Box::new(qemu::Qemu::new(setup)?)),
+        "qemu" => Ok(Box::new(qemu::Qemu::new(&qemu::MICROVM, setup)?)),
+        "qemu-q35" => Ok(Box::new(qemu::Qemu::new(&qemu::Q35, setup)?)),
+        "qemu-tcg" => Ok(Box::new(qemu::Qemu::new(&qemu::MICROVM_TCG, setup)?)),
+        "qemu-q35-tcg" => Ok(Box::new(qemu::Qemu::new(&qemu::Q35_TCG, setup)?)),
         "crun" => Ok(Box::new(oci::Oci::new(&oci::CRUN, setup)?)),
         "runc" => Ok(Box::new(oci::Oci::new(&oci::RUNC, setup)?)),
+        "podman" => Ok(Box::new(engine::Engine::new(&engine::PODMAN, setup)?)),
+        "docker" => Ok(Box::new(engine::Engine::new(&engine::DOCKER, setup)?)),
         _ => Err(Skipped {
             reason: format!("there is no contender called {name:?}"),
             fix: format!("choose from {}", NAMES.join(", ")),

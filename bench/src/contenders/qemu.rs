@@ -1,5 +1,6 @@
-//! `qemu`: QEMU's microvm, the smallest machine of the hypervisor everybody has, with the same Linux as `vm-linux`: the same
-//! kernel file, the same files in the initrd, the same command line.
+//! `qemu` and its variants: the hypervisor everybody has, with the same Linux as `vm-linux`: the same kernel file, the same
+//! files in the initrd, the same command line. `microvm` is its smallest machine, `q35` the one people use; each on KVM, and
+//! (`-tcg`) on its emulator, which translates every instruction and needs no KVM.
 //!
 //! QEMU knows nothing of the lab's ports: its guest ends by restarting, which `-no-reboot` turns into the end of QEMU. So
 //! the program's exit status is lost, and a workload that ends with any but 0 cannot be raced here.
@@ -18,8 +19,45 @@ use crate::image::{self, Image, PROGRAM};
 use crate::launchers::sha256;
 
 const QEMU: &str = "qemu-system-x86_64";
+
+/// What differs between the variants.
+#[derive(Debug)]
+pub struct Variant {
+    name: &'static str,
+    machine: &'static str,
+    /// The processor the guest sees.
+    cpu: &'static str,
+    on_kvm: bool,
+}
+
 /// A machine without PCI and without ACPI, like ours; QEMU's own firmware for it loads the kernel.
-const MACHINE: &str = "microvm,accel=kvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on";
+pub const MICROVM: Variant = Variant {
+    name: "qemu",
+    machine: "microvm,accel=kvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on",
+    cpu: "host",
+    on_kvm: true,
+};
+/// A whole PC with PCI Express.
+pub const Q35: Variant = Variant {
+    name: "qemu-q35",
+    machine: "q35,accel=kvm",
+    cpu: "host",
+    on_kvm: true,
+};
+/// [`MICROVM`], emulated.
+pub const MICROVM_TCG: Variant = Variant {
+    name: "qemu-tcg",
+    machine: "microvm,accel=tcg,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on",
+    cpu: "max",
+    on_kvm: false,
+};
+/// [`Q35`], emulated.
+pub const Q35_TCG: Variant = Variant {
+    name: "qemu-q35-tcg",
+    machine: "q35,accel=tcg",
+    cpu: "max",
+    on_kvm: false,
+};
 /// How the command line has the guest restart (`reboot=k`). Without it microvm's guest would ask for it some six hundred thousand
 /// times before it tried another way.
 const KEYBOARD_CONTROLLER: &str = "i8042";
@@ -27,6 +65,7 @@ const PACKAGE: &str = "install QEMU: apt-get install qemu-system-x86";
 
 /// The workload on a Linux of its own, in QEMU.
 pub struct Qemu {
+    variant: &'static Variant,
     kernel: PathBuf,
     initrd: PathBuf,
     folder: PathBuf,
@@ -37,8 +76,11 @@ impl Qemu {
     ///
     /// # Errors
     /// When QEMU or the kernel is missing, or KVM cannot run Linux here.
-    pub fn new(setup: &Setup) -> Result<Qemu, Skipped> {
-        let kernel = vm_linux::kernel()?;
+    pub fn new(variant: &'static Variant, setup: &Setup) -> Result<Qemu, Skipped> {
+        let kernel = match variant.on_kvm {
+            true => vm_linux::kernel()?,
+            false => vm_linux::kernel_for_any_processor()?,
+        };
         let found = super::SEARCH_PATH
             .split(':')
             .any(|folder| Path::new(folder).join(QEMU).is_file());
@@ -49,6 +91,7 @@ impl Qemu {
             });
         }
         Ok(Qemu {
+            variant,
             kernel,
             initrd: setup.image.initrd(),
             folder: setup.image.folder().to_owned(),
@@ -86,23 +129,26 @@ impl Qemu {
 
 impl Contender for Qemu {
     fn name(&self) -> &'static str {
-        "qemu"
+        self.variant.name
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
         let line = vmm::command_line::build(&self.config(request.workload), false);
         let mut command = command(QEMU);
-        command.args(["-M", MACHINE, "-cpu", "host", "-m", vm_linux::MEMORY, "-kernel"]);
+        let Variant { machine, cpu, .. } = self.variant;
+        command.args(["-M", machine, "-cpu", cpu, "-m", vm_linux::MEMORY, "-kernel"]);
         command
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(self.initrd(request.workload)?);
         command.arg("-append").arg(String::from_utf8_lossy(&line).into_owned());
+        if machine.starts_with("microvm") {
+            // A q35 has one.
+            command.args(["-device", KEYBOARD_CONTROLLER]);
+        }
         command.args([
             "-nodefaults",
             "-no-user-config",
-            "-device",
-            KEYBOARD_CONTROLLER,
             "-nographic",
             "-no-reboot",
             "-serial",
@@ -128,7 +174,10 @@ impl Contender for Qemu {
         let mut details = BTreeMap::from([
             (
                 "isolation".into(),
-                "virtual hardware (KVM), a Linux kernel of its own".into(),
+                match self.variant.on_kvm {
+                    true => "virtual hardware (KVM), a Linux kernel of its own".into(),
+                    false => "an emulated computer (TCG, no KVM), a Linux kernel of its own".into(),
+                },
             ),
             ("version".into(), version.unwrap_or_default()),
         ]);

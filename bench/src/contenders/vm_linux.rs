@@ -54,6 +54,14 @@ pub fn kernel() -> Result<PathBuf, Skipped> {
                 fix: "race it where KVM has hardware beneath, or in the emulated machine: `lab testbed -- lab compare`".into(),
             });
     }
+    kernel_for_any_processor()
+}
+
+/// The same for a hypervisor that brings its own processor.
+///
+/// # Errors
+/// When there is none.
+pub fn kernel_for_any_processor() -> Result<PathBuf, Skipped> {
     linux::locate(Form::Vmlinux).map_err(|missing| Skipped {
         reason: missing.to_string(),
         fix: linux::FIX.into(),

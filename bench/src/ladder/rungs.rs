@@ -91,8 +91,8 @@ fn container(setup: &Setup) -> Vec<Rung> {
     let bare = |new: &str| vec!["peel".into(), "--new".into(), new.into(), "--".into(), on_host.clone()];
     let run = |more: &[&str]| -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["run".into(), "--rootfs".into(), rootfs.clone()];
-        words.extend(more.iter().map(Into::into));
-        words.extend(["--".into(), PROGRAM.into()]);
+        words.extend(more.iter().map(OsString::from));
+        words.extend(["--", PROGRAM].map(OsString::from));
         words
     };
     let mut rungs = vec![rung("container launcher", "the launcher, container", bare(""))];
@@ -109,7 +109,7 @@ fn container(setup: &Setup) -> Vec<Rung> {
         "--rootfs".into(),
         rootfs.clone(),
     ];
-    with_root.extend(["--".into(), PROGRAM.into()]);
+    with_root.extend(["--", PROGRAM].map(OsString::from));
     rungs.push(rung("container +root", "a root file system, /proc, /dev", with_root));
     rungs.push(rung("container", "privileges dropped, process 1", run(&[])));
     rungs.push(rung(
@@ -123,8 +123,12 @@ fn container(setup: &Setup) -> Vec<Rung> {
 fn vm(setup: &Setup) -> Vec<Rung> {
     let run = |until: Option<Phase>| -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["run".into(), "--initrd".into(), setup.image.initrd().into()];
-        words.extend(until.iter().flat_map(|mark| ["--until".into(), mark.name().into()]));
-        words.extend(["--".into(), PROGRAM.into()]);
+        words.extend(
+            until
+                .iter()
+                .flat_map(|mark| ["--until", mark.name()].map(OsString::from)),
+        );
+        words.extend(["--", PROGRAM].map(OsString::from));
         words
     };
     let rung = |name, adds, until: Option<Phase>| Rung {

@@ -33,6 +33,13 @@ pub fn text(summary: &Summary, ladders: &[Ladder]) -> String {
         }
         text.push('\n');
     }
+    if ladders
+        .iter()
+        .flat_map(|ladder| &ladder.steps)
+        .any(|step| !step.is_told())
+    {
+        text.push_str("~0: too small for this run to tell from nothing.\n\n");
+    }
     let (_, skipped) = words::measured_and_skipped(summary);
     for rung in skipped {
         let reason = rung.reason.as_deref().unwrap_or("no reason was recorded");
@@ -68,7 +75,7 @@ fn bounds(step: &Step) -> String {
     let Some([low, high]) = step.ci95 else {
         return String::new();
     };
-    let doubt = if step.is_told() { "" } else { "  too small to tell" };
+    let doubt = if step.is_told() { "" } else { "  ~0" };
     format!("{:+.3} to {:+.3}{doubt}", low / 1e6, high / 1e6)
 }
 

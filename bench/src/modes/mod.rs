@@ -144,9 +144,9 @@ impl Mode {
     pub fn kind(self) -> &'static str {
         match self {
             Mode::Warm | Mode::Cold => "page cache",
-            Mode::AtOnce(_) => "started at once",
+            Mode::AtOnce(_) => "number started at once",
             Mode::Rate(_) => "starts per second",
-            Mode::Running(_) => "already running",
+            Mode::Running(_) => "number already running",
         }
     }
 

@@ -1,0 +1,173 @@
+//! `podman` and `docker`: engines, what people type. Beneath each an OCI runtime starts the container; what the engine does
+//! around it, storage, networks, records, is in its figure.
+//!
+//! The image is imported from the race's own root directory and removed afterwards. podman gets a storage of its own in the
+//! image's folder; docker's engine is somebody's daemon, so there the image lies among that person's for as long as the race
+//! lasts, under a name nobody else uses.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::mount::{MntFlags, umount2};
+
+use super::{Contender, Request, Setup, Skipped, command, oci, shown};
+use crate::image::PROGRAM;
+
+/// What differs between the engines.
+#[derive(Debug)]
+pub struct Kind {
+    name: &'static str,
+    /// Whether it has no daemon, and keeps its images where it is told.
+    own_storage: bool,
+    /// Before the subcommand.
+    options: &'static [&'static str],
+    /// After `run`.
+    run: &'static [&'static str],
+    install: &'static str,
+}
+
+/// No daemon. Limits are named because in a nested machine root may not raise the defaults podman would set.
+pub const PODMAN: Kind = Kind {
+    name: "podman",
+    own_storage: true,
+    options: &["--cgroup-manager", "cgroupfs"],
+    run: &[
+        "--network",
+        "none",
+        "--ulimit",
+        "nofile=1024:1024",
+        "--ulimit",
+        "nproc=1000:1000",
+    ],
+    install: "apt-get install podman",
+};
+/// A daemon, which must run.
+pub const DOCKER: Kind = Kind {
+    name: "docker",
+    own_storage: false,
+    options: &[],
+    run: &["--network", "none"],
+    install: "install Docker's engine, start it, and let your user reach its socket (group docker)",
+};
+
+/// An engine with the image in it.
+pub struct Engine {
+    kind: &'static Kind,
+    program: PathBuf,
+    version: String,
+    storage: Option<PathBuf>,
+    image: String,
+}
+
+impl Engine {
+    /// Finds the engine and gives it the image.
+    ///
+    /// # Errors
+    /// When it is not installed, does not answer, or refuses the image.
+    pub fn new(kind: &'static Kind, setup: &Setup) -> Result<Engine, Skipped> {
+        let name = kind.name;
+        let skipped = |reason: String| Skipped {
+            reason,
+            fix: kind.install.into(),
+        };
+        let program = oci::find(name).ok_or_else(|| skipped(format!("{name} is not installed")))?;
+        let version = oci::version(&program).ok_or_else(|| skipped(format!("`{name} --version` failed")))?;
+        let archive = setup.image.folder().join(format!("{name}-image.tar"));
+        let pack = || -> io::Result<()> {
+            let mut builder = tar::Builder::new(File::create(&archive)?);
+            builder.append_dir_all(".", setup.image.rootfs())?;
+            builder.finish()
+        };
+        pack().map_err(|error| skipped(format!("cannot pack the image: {error}")))?;
+        let engine = Engine {
+            kind,
+            program,
+            version,
+            storage: kind
+                .own_storage
+                .then(|| setup.image.folder().join(format!("{name}-storage"))),
+            image: format!("isolation-lab-{}", std::process::id()),
+        };
+        let mut import = engine.command();
+        import.arg("import").arg(&archive).arg(&engine.image);
+        let output = import.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| skipped(format!("cannot run {name}: {error}")))?;
+        match output.status.success() {
+            true => Ok(engine),
+            false => Err(skipped(format!(
+                "{name} did not take the image: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ))),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command(&self.program);
+        if let Some(storage) = &self.storage {
+            command
+                .arg("--root")
+                .arg(storage)
+                .arg("--runroot")
+                .arg(storage.join("run"));
+        }
+        command.args(self.kind.options);
+        command
+    }
+
+    /// A subcommand whose complaints nobody needs: it is run where there may be nothing to do.
+    fn quietly(&self, words: &[&str]) {
+        drop(self.command().args(words).stdin(Stdio::null()).output());
+    }
+}
+
+impl Drop for Engine {
+    /// The image goes, and with it the mount of its storage onto itself that podman leaves.
+    fn drop(&mut self) {
+        self.quietly(&["rmi", "--force", &self.image]);
+        if let Some(storage) = &self.storage {
+            // Not mounted: nothing to do.
+            let _ = umount2(&storage.join("overlay"), MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+impl Contender for Engine {
+    fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    fn command(&self, request: &Request) -> io::Result<Command> {
+        let mut command = self.command();
+        command.args(["run", "--rm", "--name", request.id]).args(self.kind.run);
+        command.args([&*self.image, PROGRAM]).args(request.workload);
+        Ok(command)
+    }
+
+    fn clean_up(&self, id: &str) {
+        self.quietly(&["rm", "--force", id]);
+    }
+
+    fn details(&self) -> BTreeMap<String, String> {
+        let request = Request {
+            id: "ID",
+            workload: &["LESSON".into()],
+            marks_fd: None,
+        };
+        let mut details = BTreeMap::from([
+            ("version".into(), self.version.clone()),
+            ("isolation".into(), "the engine's default, without a network".into()),
+        ]);
+        if let Ok(command) = Contender::command(self, &request) {
+            let storage = self.storage.as_deref().map(|storage| (storage, "STORAGE"));
+            details.insert("command".into(), shown(&command, storage.as_slice()));
+        }
+        details
+    }
+
+    fn fix(&self, _status: i32) -> String {
+        format!("the message is {}'s own; try the same command by hand", self.kind.name)
+    }
+}
