@@ -8,7 +8,7 @@ use super::layout::{self, Scale};
 use super::startup::tick_label;
 use crate::modes::{LEVEL, MODE, OF};
 use crate::results::{Distribution, Status, Summary};
-use crate::words;
+use crate::words::{self, Difference};
 
 /// Height of one panel's plot.
 const HEIGHT: f64 = 220.0;
@@ -16,15 +16,22 @@ const HEIGHT: f64 = 220.0;
 const AXIS_ROOM: f64 = 54.0;
 /// Room for names at the ends of lines.
 const NAMES: f64 = 190.0;
+/// Distance of two contenders' dots at the same level.
+const ASIDE: f64 = 5.0;
 /// Least distance of two names.
 const APART: f64 = 16.0;
 
 /// One contender's line.
 struct Line {
     name: String,
+    /// The last series on it, by its name in the summary.
+    last: String,
     /// Place among the panel's levels, and what was found there.
     points: Vec<(usize, Distribution)>,
 }
+
+/// What is varied, its levels, and a line per contender.
+type Panel<'a> = (&'a str, (Vec<String>, Vec<Line>));
 
 /// The chart; None when the results hold no such series.
 pub(super) fn sheet(summary: &Summary) -> Option<(String, Canvas)> {
@@ -42,11 +49,11 @@ pub(super) fn sheet(summary: &Summary) -> Option<(String, Canvas)> {
     if kinds.is_empty() {
         return None;
     }
-    let panels: Vec<_> = kinds
+    let panels: Vec<Panel> = kinds
         .into_iter()
         .map(|kind| (kind, panel_data(summary, kind)))
         .collect();
-    let title = title(&panels);
+    let title = title(summary, &panels);
     let how = "Each dot is a median start, from the start line to the first byte; the thin line above it reaches to the 90th \
                percentile. Milliseconds, log scale; lower is faster.";
     let mut canvas = Canvas::titled(&title, how);
@@ -72,9 +79,13 @@ fn panel_data(summary: &Summary, kind: &str) -> (Vec<String>, Vec<Line>) {
             levels.len() - 1
         });
         match lines.iter_mut().find(|line| line.name == name) {
-            Some(line) => line.points.push((place, found)),
+            Some(line) => {
+                line.points.push((place, found));
+                line.last.clone_from(&contender.name);
+            }
             None => lines.push(Line {
                 name: name.into(),
+                last: contender.name.clone(),
                 points: vec![(place, found)],
             }),
         }
@@ -114,9 +125,12 @@ fn panel(canvas: &mut Canvas, summary: &Summary, kind: &str, levels: &[String], 
     );
 
     let mut ends = Vec::new();
-    for line in lines {
+    for (index, line) in lines.iter().enumerate() {
+        // Side by side, so that no thin line hides another.
+        let aside = (index as f64 - (lines.len() - 1) as f64 / 2.0) * ASIDE;
         let color = super::color(summary, &line.name);
-        let place = |(place, found): &(usize, Distribution)| (x(*place), height.place(found.p50.max(1) as f64 / 1e6));
+        let place =
+            |(place, found): &(usize, Distribution)| (x(*place) + aside, height.place(found.p50.max(1) as f64 / 1e6));
         let path: Vec<(f64, f64)> = line.points.iter().map(place).collect();
         for ((at, from), (_, found)) in path.iter().zip(&line.points) {
             let to = height.place(top_of(found) as f64 / 1e6);
@@ -150,23 +164,24 @@ fn spread(places: &[f64], apart: f64) -> Vec<f64> {
     spread
 }
 
-fn title(panels: &[(&str, (Vec<String>, Vec<Line>))]) -> String {
+/// How much the last level of the first panel that shows it costs against its first; only what this run can tell.
+fn title(summary: &Summary, panels: &[Panel]) -> String {
+    let told = |line: &Line| {
+        let found = summary.comparisons.iter().find(|found| found.a == line.last)?;
+        let apart = words::difference(found) == Difference::Apart;
+        apart.then(|| format!("{} {} times as long", line.name, words::ratio(found.ratio)))
+    };
     let sentence = panels.iter().find_map(|(kind, (levels, lines))| {
-        let told = lines.iter().filter_map(|line| {
-            let ((first, from), (last, to)) = (line.points.first()?, line.points.last()?);
-            let growth = words::ratio(to.p50 as f64 / from.p50.max(1) as f64);
-            (first != last).then(|| format!("{} {growth} times", line.name))
-        });
-        let told: Vec<String> = told.take(3).collect();
+        let told: Vec<String> = lines.iter().filter_map(told).take(3).collect();
         let (first, last) = (levels.first()?, levels.last()?);
         (!told.is_empty()).then(|| {
             format!(
-                "From {first} to {last} ({kind}), a median start becomes: {}",
+                "A start at {last} instead of {first} ({kind}) takes {}",
                 told.join(", ")
             )
         })
     });
-    sentence.unwrap_or_else(|| "How long a start takes under each condition".into())
+    sentence.unwrap_or_else(|| "No condition here changes a start by more than this run can tell".into())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use clap::Args;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::compare::{self, Options};
+use crate::compare::Options;
 use crate::conditions::Reading;
 use crate::contenders::{self, Contender, Request, Setup, Skipped};
 use crate::evaluate::{self, Known};

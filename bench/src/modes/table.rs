@@ -49,5 +49,5 @@ pub fn text(summary: &Summary) -> String {
             series.fix.as_deref().unwrap_or("-")
         );
     }
-    text
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
