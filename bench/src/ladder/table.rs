@@ -60,7 +60,7 @@ pub fn text(summary: &Summary, ladders: &[Ladder]) -> String {
             test.contender, test.ratio, test.ci95[0], test.ci95[1]
         );
     }
-    text
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 fn signed(step: &Step) -> String {
