@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use protocol::phase::Phase;
 
+use crate::book;
 use crate::commands::{AroundTheRace, Claims, Explain, Export};
 use crate::compare::{self, Options};
 use crate::contenders::{DEFAULT, NAMES};
@@ -71,6 +72,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the book, with your own charts beside the recorded ones.
+    Book(book::Options),
     /// Run a command on an emulated computer with hardware virtualization and cgroup v2.
     Testbed(testbed::Options),
     /// The first process of that computer.

@@ -4,6 +4,7 @@
 
 pub mod accounting;
 pub mod baseline;
+pub mod book;
 pub mod cgroups;
 pub mod charts;
 pub mod claims;

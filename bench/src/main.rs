@@ -10,7 +10,7 @@ use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
 use bench::testbed::{Ended, inside};
 use bench::{
-    charts, commands, doctor, ladder, modes, overhead, race, report, restore_cost, store, testbed, trace, words,
+    book, charts, commands, doctor, ladder, modes, overhead, race, report, restore_cost, store, testbed, trace, words,
 };
 use clap::Parser;
 
@@ -137,6 +137,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 doctor::text(&findings, columns())
             };
             io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Book(options) => {
+            let page = book::make(&options)?;
+            writeln!(io::stdout().lock(), "{}", page.display())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Testbed(options) => in_the_testbed(&options),
