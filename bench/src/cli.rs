@@ -104,6 +104,9 @@ pub struct RestoreCost {
     /// Idle time before each launch, in milliseconds.
     #[arg(long, default_value_t = 30, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub gap_ms: u64,
+    /// Instead: run N clones of an idle machine at once, and tell what each further one adds to the host's memory.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=1000))]
+    pub clones: Option<u32>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -149,6 +149,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::RestoreCost(arguments) => {
             let interrupt = Interrupt::install()
                 .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+            if let Some(clones) = arguments.clones {
+                let weight = restore_cost::weigh_clones(&arguments.options(), clones as usize, &interrupt)?;
+                let text = match arguments.json {
+                    true => serde_json::to_string_pretty(&weight)?,
+                    false => weight.to_string(),
+                };
+                writeln!(io::stdout().lock(), "{text}")?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let cost = restore_cost::measure(&arguments.options(), &interrupt)?;
             let text = match arguments.json {
                 true => serde_json::to_string_pretty(&cost)?,

@@ -5,7 +5,7 @@
 //! counts every page they map, split into those nobody else maps (unique) and their share of the others, but no kernel
 //! memory.
 
-mod smaps;
+pub(crate) mod smaps;
 
 pub(crate) use smaps::with_descendants;
 

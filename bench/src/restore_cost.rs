@@ -6,6 +6,8 @@
 //! way takes longer, divided by the pages, is the price of one first touch; and page faults tell how many touches the guest
 //! really made.
 
+pub mod clones;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -40,6 +42,9 @@ pub enum Error {
     /// No snapshot.
     #[error("cannot take the snapshot: {0}")]
     Snapshot(String),
+    /// Clones cannot be weighed.
+    #[error("cannot weigh clones: {0}. Run as root, or where a cgroup with the memory controller is delegated")]
+    Clones(String),
     /// A restore failed, or did not say what it was asked for.
     #[error("a restored VM {0}")]
     Restore(String),
@@ -185,6 +190,22 @@ pub fn measure(options: &Options, interrupt: &Interrupt) -> Result<Cost, Error> 
         faults: median(0, |one| one.faults),
         faults_prefaulted: median(1, |one| one.faults),
     })
+}
+
+/// Takes a snapshot of a machine that will idle and weighs this many clones of it.
+///
+/// # Errors
+/// See [`Error`].
+pub fn weigh_clones(options: &Options, clones: usize, interrupt: &Interrupt) -> Result<clones::Weight, Error> {
+    let launchers = Launchers::find(None, None)?;
+    let image = Image::build()?;
+    let snapshot = image.folder().join("snapshot");
+    let idle = Options {
+        workload: vec!["idle".into()],
+        ..options.clone()
+    };
+    take(&launchers.vmm, &image, &idle, &snapshot)?;
+    clones::weigh(&launchers.vmm, &snapshot, clones, interrupt)
 }
 
 fn take(vmm: &Path, image: &Image, options: &Options, file: &PathBuf) -> Result<(), Error> {
