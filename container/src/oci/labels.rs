@@ -32,16 +32,17 @@ impl Labels {
             selinux: wanted(process.selinux_label()),
             files: Vec::new(),
         };
-        let missing = |field, label: &Option<String>, module, is_on: bool| match label {
-            Some(label) if !is_on => Err(Error::Off {
+        // Looked at only where it matters: most programs have no label.
+        let missing = |field, label: &Option<String>, module, is_on: fn() -> bool| match label {
+            Some(label) if !is_on() => Err(Error::Off {
                 field,
                 label: label.clone(),
                 module,
             }),
             _ => Ok(()),
         };
-        missing("process.apparmorProfile", &labels.apparmor, "AppArmor", has_apparmor())?;
-        missing("process.selinuxLabel", &labels.selinux, "SELinux", has_selinux())?;
+        missing("process.apparmorProfile", &labels.apparmor, "AppArmor", has_apparmor)?;
+        missing("process.selinuxLabel", &labels.selinux, "SELinux", has_selinux)?;
         Ok(labels)
     }
 
