@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 
 use crate::cgroups::{self, Hierarchy};
 use crate::leftovers;
@@ -172,6 +173,20 @@ impl Account {
         place.is_some_and(|place| place.starts_with(&self.directory))
     }
 
+    /// Kills whoever is in this cgroup or below it, until nobody is.
+    pub fn kill_all(&self) {
+        for _ in 0..REMOVAL_TRIES {
+            let inside = processes_in(&self.directory);
+            if inside.is_empty() {
+                return;
+            }
+            for pid in inside {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            sleep(REMOVAL_PAUSE);
+        }
+    }
+
     fn number(&self, [v1, v2]: [&str; 2]) -> Option<u64> {
         let name = if self.version == 1 { v1 } else { v2 };
         fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok()
@@ -182,6 +197,17 @@ impl Drop for Account {
     fn drop(&mut self) {
         remove(&self.directory);
     }
+}
+
+fn processes_in(directory: &Path) -> Vec<i32> {
+    let own = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(processes_in(&entry.path()));
+        }
+    }
+    found
 }
 
 /// Version 2: lets the cgroups below `directory` have the memory controller.

@@ -13,7 +13,7 @@ use crate::compare::{self, Options};
 use crate::contenders::{DEFAULT, NAMES};
 use crate::doctor::trial::{self, Trial};
 use crate::testbed::{self, inside};
-use crate::{ladder, modes, overhead, restore_cost};
+use crate::{ladder, modes, overhead, restore_cost, study};
 
 /// Races a virtual machine, a container and their peers with the same program, and shows where the time and the pages go.
 #[derive(Debug, Parser)]
@@ -81,6 +81,9 @@ pub enum Command {
     TestbedInit,
     /// Restore a VM from a snapshot, with its pages copied when touched and beforehand; tell the two costs apart.
     RestoreCost(RestoreCost),
+    /// Memory, density, running cost, identity, surface.
+    #[command(flatten)]
+    Study(study::Command),
     /// One attempt of `doctor`, in a process of its own.
     #[command(name = trial::SUBCOMMAND, hide = true)]
     Trial {

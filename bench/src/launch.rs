@@ -245,6 +245,12 @@ impl Running {
         self.limit = Duration::from_nanos(monotonic_ns() - self.outcome.start_ns) + patience;
     }
 
+    /// Kills the launcher (SIGKILL). Its end is still to be waited for.
+    pub fn kill(&self) {
+        // Not reaped yet: the number is still its own.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+    }
+
     /// Waits for the launcher's end and reaps it.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub mod schedule;
 pub mod series_namespace;
 pub mod stats;
 pub mod store;
+pub mod study;
 pub mod table;
 pub mod testbed;
 pub mod trace;

@@ -10,7 +10,8 @@ use bench::interrupt::Interrupt;
 use bench::results::{Sample, Summary};
 use bench::testbed::{Ended, inside};
 use bench::{
-    book, charts, commands, doctor, ladder, modes, overhead, race, report, restore_cost, store, testbed, trace, words,
+    book, charts, commands, doctor, ladder, modes, overhead, race, report, restore_cost, store, study, testbed, trace,
+    words,
 };
 use clap::Parser;
 
@@ -165,6 +166,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             };
             writeln!(io::stdout().lock(), "{text}")?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Study(command) => {
+            let interrupt = Interrupt::install()
+                .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
+            let text = study::run(&command, &interrupt)?;
+            io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(interrupt.signal().map_or(ExitCode::SUCCESS, ended_by))
         }
         Command::Trial { what } => {
             what.attempt().map_err(anyhow::Error::msg)?;

@@ -31,6 +31,12 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A tick of an axis: as many digits as it has, and no zeros behind them.
+pub fn axis_figure(value: f64) -> String {
+    let text = format!("{value:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A ratio, to two digits: more would claim more than a machine repeats tomorrow. Close to 1, where two digits would
 /// hide the difference, to two decimals.
 pub fn ratio(ratio: f64) -> String {

@@ -5,13 +5,18 @@
 //! Okabe and Ito chose so that every kind of colour vision tells them apart (<https://jfly.uni-koeln.de/color/>).
 
 mod canvas;
+pub mod density;
 pub mod exits;
 mod ladder;
 mod layout;
+pub mod ledger;
+pub mod matrix;
 mod memory;
 mod modes;
 mod phases;
+pub mod running_cost;
 mod startup;
+mod study;
 
 use std::io;
 use std::path::{Path, PathBuf};

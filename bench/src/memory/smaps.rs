@@ -46,6 +46,8 @@ pub struct Guest {
     pub configured: u64,
     /// The pages that exist.
     pub touched: u64,
+    /// Of them, those no file backs.
+    pub anonymous: u64,
 }
 
 /// `root` and every process descended from it, as far as they are alive.
@@ -89,6 +91,58 @@ pub fn usage(processes: &[u32]) -> Result<Usage, Error> {
     // ANCHOR_END: sum
 }
 
+/// One process's pages by kind, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// Unique and shared.
+    pub usage: Usage,
+    /// Not backed by a file: gone for everybody else.
+    pub anonymous: u64,
+    /// Its proportional share of the others, which lie in the page cache.
+    pub file: u64,
+}
+
+/// Tells the pages of one process apart.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn pages(pid: u32) -> Result<Pages, Error> {
+    let usage = usage(&[pid])?;
+    let text = read(format!("/proc/{pid}/smaps_rollup"))?;
+    let pss = total(&text, "Pss:");
+    let anonymous = total(&text, "Pss_Anon:");
+    Ok(Pages {
+        usage,
+        anonymous,
+        file: pss.saturating_sub(anonymous),
+    })
+}
+
+/// The guest's pages by kind, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuestPages {
+    /// What the guest may use.
+    pub configured: u64,
+    /// Pages of its own.
+    pub anonymous: u64,
+    /// Pages of the file laid over its memory.
+    pub file: u64,
+}
+
+/// As [`guest_memory`], its pages told apart.
+///
+/// # Errors
+/// As there.
+pub fn guest_pages(pid: u32, file: &Path) -> Result<GuestPages, Error> {
+    let text = read(format!("/proc/{pid}/smaps"))?;
+    let guest = find_guest(&text, file).ok_or(Error::NoGuestMemory(pid))?;
+    Ok(GuestPages {
+        configured: guest.configured,
+        anonymous: guest.anonymous,
+        file: guest.touched - guest.anonymous,
+    })
+}
+
 /// Finds the guest's memory among the mappings of process `pid`, which lays `file` over parts of it.
 ///
 /// # Errors
@@ -126,6 +180,7 @@ fn find_guest(smaps: &str, file: &Path) -> Option<Guest> {
     for mapping in &mappings[start..end] {
         guest.configured += mapping.pages.configured;
         guest.touched += mapping.pages.touched;
+        guest.anonymous += mapping.pages.anonymous;
     }
     Some(guest)
 }
@@ -164,6 +219,7 @@ fn mappings(smaps: &str) -> Vec<Mapping<'_>> {
         } else if let Some(mapping) = mappings.last_mut() {
             mapping.pages.configured += value(line, "Size:").unwrap_or(0);
             mapping.pages.touched += value(line, "Rss:").unwrap_or(0);
+            mapping.pages.anonymous += value(line, "Anonymous:").unwrap_or(0);
         }
     }
     mappings
@@ -200,18 +256,20 @@ mod tests {
             "0 00:01 7   /memfd:guest-memory (deleted)",
         ] {
             let smaps = format!(
-                "7f10-7f20 rw-p {name}\nSize: 64 kB\nRss: 8 kB\nPss: 8 kB\n\
+                "7f10-7f20 rw-p {name}\nSize: 64 kB\nRss: 8 kB\nPss: 8 kB\nAnonymous: 8 kB\n\
                  7f20-7f30 rw-p 0 08:01 99   /tmp/initrd.cpio\nSize: 32 kB\nRss: 4 kB\n\
                  7f30-7f40 r-xp 0 08:01 98   /usr/bin/vmm\nSize: 16 kB\nRss: 16 kB\n"
             );
             let expected = Guest {
                 configured: 96 * KIBIBYTE,
                 touched: 12 * KIBIBYTE,
+                anonymous: 8 * KIBIBYTE,
             };
             assert_eq!(find_guest(&smaps, Path::new("/tmp/initrd.cpio")), Some(expected));
             let alone = Guest {
                 configured: 64 * KIBIBYTE,
                 touched: 8 * KIBIBYTE,
+                anonymous: 8 * KIBIBYTE,
             };
             assert_eq!(find_guest(&smaps, Path::new("/tmp/another.cpio")), Some(alone));
         }
@@ -229,6 +287,7 @@ mod tests {
         let expected = Guest {
             configured: 64 << 20,
             touched: 700 * KIBIBYTE,
+            anonymous: 0,
         };
         assert_eq!(find_guest(&both, initrd), Some(expected));
     }

@@ -24,16 +24,16 @@ const PIPED_WIDTH: u16 = 80;
 
 /// Where a table is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Paper {
+pub(crate) struct Paper {
     /// Columns.
-    width: u16,
+    pub(crate) width: u16,
     /// Whether escape sequences are understood and wanted.
-    styled: bool,
+    pub(crate) styled: bool,
 }
 
 impl Paper {
     /// Standard output as it is now.
-    fn of_stdout() -> Paper {
+    pub(crate) fn of_stdout() -> Paper {
         let is_terminal = std::io::stdout().is_terminal();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let width = if is_terminal { Table::new().width() } else { None };
@@ -76,7 +76,7 @@ pub fn mistake(shown: &Shown) -> String {
 }
 
 /// A table of the house: no frame, one line under the header, numbers flush right.
-fn table(paper: Paper, header: &[&str], flush_right: impl Fn(usize) -> bool) -> Table {
+pub(crate) fn table(paper: Paper, header: &[&str], flush_right: impl Fn(usize) -> bool) -> Table {
     let mut table = Table::new();
     let rule = LineStyle::none().fill('─').junction('─');
     table
@@ -102,12 +102,12 @@ fn table(paper: Paper, header: &[&str], flush_right: impl Fn(usize) -> bool) -> 
 }
 
 /// The lines of a table without the padding at their ends.
-fn lines(table: &Table) -> String {
+pub(crate) fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// A paragraph no wider than the paper; every line after the first is indented by `indent`.
-fn paragraph(text: &str, indent: usize, paper: Paper) -> String {
+pub(crate) fn paragraph(text: &str, indent: usize, paper: Paper) -> String {
     let width = f64::from(paper.width) - indent as f64;
     let lines = words::wrap(text, width, |line| line.chars().count() as f64);
     lines.join(&format!("\n{}", " ".repeat(indent))) + "\n"

@@ -1,0 +1,222 @@
+//! The studies, short ones, by the program a user runs: real instances on this machine.
+
+// clippy.toml allows unwrap in test functions; their helpers are tests too.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bench::study::results::{Cost, Density, Identity, Ledger, Study};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use tempfile::TempDir;
+
+/// A condition that is waited for holds within this, on a loaded machine too.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `lab` with these arguments, its temporary files where the test can look.
+fn lab(place: &Path, arguments: &[&str]) -> Command {
+    let temporary = place.join("tmp");
+    fs::create_dir_all(&temporary).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command
+        .args(arguments)
+        .arg("--json")
+        .arg("--out")
+        .arg(place.join("out"));
+    command.env("TMPDIR", temporary).stdin(Stdio::null());
+    command
+}
+
+fn run<T: serde::de::DeserializeOwned>(place: &Path, arguments: &[&str]) -> Study<T> {
+    let output = lab(place, arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// With `vm` where there is KVM.
+fn contenders(without: &str) -> String {
+    if Path::new("/dev/kvm").exists() {
+        return format!("{without},vm");
+    }
+    println!("skipped: no /dev/kvm, so the VM takes no part");
+    without.to_owned()
+}
+
+/// Processes whose command line names a path below `place`.
+fn using(place: &Path) -> Vec<String> {
+    let place = place.to_str().unwrap();
+    let lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains(place).then_some(line)
+    });
+    lines.collect()
+}
+
+#[test]
+fn density_finds_a_slope_and_leaves_nothing() {
+    let place = TempDir::new().unwrap();
+    let names = contenders("process,container");
+    let study: Study<Density> = run(place.path(), &["density", "--up-to", "6", "--contenders", &names]);
+    for (name, found) in study.measured() {
+        let sizes: Vec<u64> = found.apart.points.iter().map(|point| point.instances).collect();
+        assert_eq!(sizes, [0, 1, 2, 3, 4, 5, 6], "{name}");
+        assert!(found.apart.stopped.is_none(), "{name}");
+        if geteuid().is_root() {
+            assert!(
+                found.apart.charged.unwrap().bytes > 0.0,
+                "{name}: an instance takes memory"
+            );
+        } else {
+            println!("skipped: not root, so no accounting cgroup");
+        }
+    }
+    assert_eq!(
+        study.measured().count(),
+        names.split(',').count(),
+        "{:?}",
+        study.contenders
+    );
+    let kept: Study<Density> = Study::read(&place.path().join("out"), "density").unwrap().unwrap();
+    assert_eq!(kept.measured().count(), study.measured().count());
+    let chart = fs::read_to_string(place.path().join("out/charts/density.svg")).unwrap();
+    assert!(chart.contains(" each") || !geteuid().is_root());
+    assert_eq!(using(place.path()), [""; 0]);
+    assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_interrupted_density_ends_its_instances_and_keeps_its_readings() {
+    let place = TempDir::new().unwrap();
+    let mut command = lab(
+        place.path(),
+        &["density", "--up-to", "2000", "--contenders", "container"],
+    );
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    // The launchers' command lines name the image's root below our temporary folder.
+    while using(&place.path().join("tmp")).len() < 3 {
+        assert!(begin.elapsed() < PATIENCE, "no instance in {PATIENCE:?}");
+        assert_eq!(child.try_wait().unwrap(), None, "lab ended by itself");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(130),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let study: Study<Density> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        study.notes.iter().any(|note| note.contains("Interrupted")),
+        "{:?}",
+        study.notes
+    );
+    assert_eq!(using(&place.path().join("tmp")), [""; 0]);
+    assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn memory_adds_up() {
+    let place = TempDir::new().unwrap();
+    let names = contenders("process,container");
+    let arguments = ["memory", "--rounds", "1", "--instances", "2", "--contenders", &names];
+    let study: Study<Ledger> = run(place.path(), &arguments);
+    assert_eq!(
+        study.measured().count(),
+        names.split(',').count(),
+        "{:?}",
+        study.contenders
+    );
+    for (name, ledger) in study.measured() {
+        let taken: f64 = ledger
+            .parts
+            .iter()
+            .filter(|part| part.taken)
+            .filter_map(|part| part.bytes)
+            .sum();
+        assert!((taken - ledger.sum_bytes).abs() < 1.0 && taken > 0.0, "{name}");
+        let lost = ledger.available_bytes.unwrap();
+        assert!(
+            (lost.median - ledger.sum_bytes - ledger.residue_bytes.unwrap()).abs() < 1.0,
+            "{name}"
+        );
+        assert!(
+            ledger
+                .processes
+                .iter()
+                .all(|process| process.table_bytes > 0 && process.threads > 0),
+            "{name}"
+        );
+        assert_eq!(ledger.guest_configured_bytes.is_some(), name == "vm");
+    }
+    assert_eq!(using(place.path()), [""; 0]);
+}
+
+#[test]
+fn a_container_shares_the_kernel_and_a_vm_does_not() {
+    let place = TempDir::new().unwrap();
+    let names = contenders("container");
+    let study: Study<Identity> = run(place.path(), &["inspect", "--contenders", &names]);
+    let shared = |name: &str, what: &str| {
+        let aspects = &study.of(name).unwrap().aspects;
+        aspects.iter().find(|aspect| aspect.name == what).unwrap().shared
+    };
+    assert_eq!(shared("process", "processes"), Some(true));
+    assert_eq!(shared("container", "kernel"), Some(true));
+    for view in ["processes", "users", "mounts", "network"] {
+        assert_eq!(shared("container", view), Some(false), "{view}");
+    }
+    if names.contains("vm") {
+        assert_eq!(shared("vm", "kernel"), Some(false));
+        assert_eq!(study.of("vm").unwrap().host_processes[0].name, "vmm");
+    }
+}
+
+#[test]
+fn work_is_timed_on_every_side() {
+    let place = TempDir::new().unwrap();
+    let names = contenders("container");
+    let study: Study<Cost> = run(
+        place.path(),
+        &["cost", "--runs", "2", "--gap-ms", "1", "--contenders", &names],
+    );
+    assert_eq!(
+        study.measured().count(),
+        1 + names.split(',').count(),
+        "{:?}",
+        study.contenders
+    );
+    for (name, cost) in study.measured() {
+        assert_eq!(cost.lessons.len(), 3, "{name}");
+        for lesson in &cost.lessons {
+            assert_eq!(
+                (lesson.ns.n, lesson.relative.is_some()),
+                (2, name != "process"),
+                "{name}, {}",
+                lesson.lesson
+            );
+            assert_eq!(
+                lesson.exits_per_operation.is_some(),
+                name == "vm",
+                "{name}, {}",
+                lesson.lesson
+            );
+        }
+    }
+}
+
+#[test]
+fn a_study_of_a_later_lab_is_refused() {
+    let place = TempDir::new().unwrap();
+    fs::write(place.path().join("density.json"), "{\"schema\": 99}").unwrap();
+    let error = Study::<Density>::read(place.path(), "density").unwrap_err().to_string();
+    assert!(error.contains("schema 99"), "{error}");
+    assert!(Study::<Density>::read(place.path(), "memory").unwrap().is_none());
+}
