@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::study::results::{Cost, Density, Identity, Ledger, Study};
+use bench::study::results::{Cost, Density, Identity, Ledger, Study, Surface};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -209,6 +209,40 @@ fn work_is_timed_on_every_side() {
                 lesson.lesson
             );
         }
+    }
+}
+
+#[test]
+fn a_filter_narrows_what_is_reached_and_a_siblings_crash_is_survived() {
+    if !geteuid().is_root() {
+        return println!("skipped: reading another process's seccomp filter takes root");
+    }
+    let place = TempDir::new().unwrap();
+    let names = contenders("process,container");
+    let study: Study<Surface> = run(place.path(), &["surface", "--contenders", &names]);
+    assert_eq!(
+        study.measured().count(),
+        names.split(',').count(),
+        "{:?}",
+        study.contenders
+    );
+    let of = |name: &str| study.of(name).unwrap();
+    assert!(of("container").reachable < of("process").reachable);
+    for (name, surface) in study.measured() {
+        let trial = |what: &str| surface.trials.iter().find(|trial| trial.what == what).unwrap();
+        // 128 + SIGSEGV: by the host's kernel or by the guest's, the program's own end.
+        assert_eq!(trial("crash").status, 139, "{name}");
+        assert_eq!(
+            trial("memory").status == 0,
+            name == "process",
+            "{name}: {:?}",
+            trial("memory")
+        );
+        assert!(surface.trials.iter().all(|trial| trial.sibling_survived), "{name}");
+    }
+    if names.contains("vm") {
+        assert!(of("vm").reachable < of("container").reachable);
+        assert_eq!(of("vm").behind, "vmm");
     }
 }
 

@@ -165,11 +165,22 @@ fn weigh(
 }
 
 /// A launch that differs in one thing, to find out by difference what the thing costs.
-struct Variant {
+pub(super) struct Variant {
     what: &'static str,
     arguments: &'static [&'static str],
     /// Whether the thing is left out (or else added).
     takes_away: bool,
+}
+
+impl Variant {
+    /// One with a thing the plain launch lacks.
+    pub(super) const fn adding(what: &'static str, arguments: &'static [&'static str]) -> Variant {
+        Variant {
+            what,
+            arguments,
+            takes_away: false,
+        }
+    }
 }
 
 const VARIANTS: [Variant; 2] = [
@@ -186,9 +197,9 @@ const VARIANTS: [Variant; 2] = [
 ];
 
 /// A contender launched with a variant's arguments.
-struct Varied<'a> {
-    contender: &'a dyn Contender,
-    variant: &'a Variant,
+pub(super) struct Varied<'a> {
+    pub contender: &'a dyn Contender,
+    pub variant: &'a Variant,
 }
 
 impl Contender for Varied<'_> {

@@ -1,6 +1,7 @@
 //! Studies: what isolation costs while it runs, and what it buys. Each has a file here, a file of results and a chart.
 //!
-//! [`memory`] weighs one idle instance, [`density`] many; [`cost`] times work inside; [`inspect`] asks where it is. A study writes `NAME.json` and `NAME.jsonl` (see [`results`])
+//! [`memory`] weighs one idle instance, [`density`] many; [`cost`] times work inside; [`inspect`] asks where it is, [`surface`] how much of
+//! the host it can reach. A study writes `NAME.json` and `NAME.jsonl` (see [`results`])
 //! into a results folder, which may hold a race already, and `charts/NAME.svg` beside them.
 
 mod books;
@@ -10,6 +11,7 @@ pub mod inspect;
 mod instances;
 pub mod memory;
 pub mod results;
+pub mod surface;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -127,6 +129,8 @@ pub enum Command {
     Cost(cost::Options),
     /// Ask the same program inside every contender where it is, and look from the host at who runs.
     Inspect(inspect::Options),
+    /// How much of the host can be reached from inside each, and who survives a crash and a want of memory.
+    Surface(surface::Options),
 }
 
 /// What every study takes.
@@ -150,6 +154,7 @@ pub fn run(command: &Command, interrupt: &Interrupt) -> Result<String, Error> {
         Command::Density(options) => density::run(options, interrupt),
         Command::Cost(options) => cost::run(options, interrupt),
         Command::Inspect(options) => inspect::run(options, interrupt),
+        Command::Surface(options) => surface::run(options, interrupt),
     }
 }
 

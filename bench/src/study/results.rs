@@ -309,3 +309,33 @@ pub struct LessonCost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null_test: Option<crate::results::NullTest>,
 }
+
+/// `lab surface`: what of the host can be reached from inside, and who survives what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Surface {
+    /// The host's process whose filter was read: the workload itself, or the VMM a guest would have to break out into.
+    pub behind: String,
+    /// Host system calls its filter lets through whatever their arguments.
+    pub reachable: u64,
+    /// Host system calls whose arguments decide.
+    pub depending: u64,
+    /// Host system calls there are.
+    pub known: u64,
+    /// What was tried.
+    pub trials: Vec<Trial>,
+}
+
+/// Something bad the workload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// `crash` or `memory`.
+    pub what: String,
+    /// What was asked of the launcher to bound it, if anything.
+    pub bound: String,
+    /// Exit status of the launcher: 128 + n when signal n ended the workload.
+    pub status: i32,
+    /// What the workload or its launcher said.
+    pub said: String,
+    /// Whether another instance of the same contender idled on.
+    pub sibling_survived: bool,
+}
