@@ -127,7 +127,7 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
     let image = Image::build()?;
     let mut provenance = describe(options);
     let accounting = open_accounting(&mut provenance);
-    if options.contenders.iter().any(|name| name == "crun") {
+    if options.contenders.iter().any(|name| name == "crun" || name == "podman") {
         provenance.notes.extend(series_namespace::enter_if_crun_needs_it());
     }
     let setup = Setup {

@@ -34,7 +34,7 @@ pub(super) fn sheet(summary: &Summary, samples: &[Sample]) -> Option<(String, Ca
     if highest <= 0.0 {
         return None;
     }
-    let title = title(&ladders);
+    let title = title(summary, &ladders);
     let how = "Each row is a start with one thing more than the row above it; the full part of a bar is what that thing adds, \
                the thin line its 95% interval. Medians, in milliseconds from the start line. Both ladders stand on the same \
                plain process.";
@@ -107,7 +107,11 @@ fn row(canvas: &mut Canvas, step: &Step, below: f64, scale: &Scale, color: plott
     canvas.y += ROW;
 }
 
-fn title(ladders: &[Ladder]) -> String {
+/// The dearest step of each ladder; nothing where the null test says that the run cannot be believed.
+fn title(summary: &Summary, ladders: &[Ladder]) -> String {
+    if summary.null_test.as_ref().is_some_and(|test| !test.passed) {
+        return "The steps of both ladders; this run is too noisy to name the dearest".to_string();
+    }
     let dearest = ladders.iter().filter_map(|ladder| {
         let steps = ladder.steps.iter().skip(1).filter(|step| step.is_told());
         let step = steps.max_by(|one, other| one.cost_ns.total_cmp(&other.cost_ns))?;
@@ -139,6 +143,10 @@ mod tests {
             assert!(boxes.iter().any(|(_, text)| *text == expected), "{expected}");
         }
         super::super::tests::assert_apart("ladder", &title, &canvas);
+        let (mut noisy, samples) = crate::ladder::example();
+        noisy.null_test.as_mut().unwrap().passed = false;
+        let (title, _) = sheet(&noisy, &samples).unwrap();
+        assert!(title.contains("too noisy"), "{title}");
         let (race, samples) = examples::typical_run();
         assert!(sheet(&race, &samples).is_none());
     }

@@ -149,7 +149,9 @@ impl Contender for Qemu {
         command.args([
             "-nodefaults",
             "-no-user-config",
-            "-nographic",
+            // Not -nographic: with it a q35's firmware writes to the serial port, and its greeting would be the finish line.
+            "-display",
+            "none",
             "-no-reboot",
             "-serial",
             "stdio",

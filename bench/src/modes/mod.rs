@@ -248,7 +248,7 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
                 .into(),
         );
     }
-    if options.contenders.iter().any(|name| name == "crun") {
+    if options.contenders.iter().any(|name| name == "crun" || name == "podman") {
         provenance.notes.extend(series_namespace::enter_if_crun_needs_it());
     }
     let setup = Setup {
