@@ -126,6 +126,11 @@ impl Engine {
 impl Drop for Engine {
     /// The image goes, and with it the mount of its storage onto itself that podman leaves.
     fn drop(&mut self) {
+        if self.kind.own_storage {
+            // A race that was interrupted may have left one behind while it was still being made.
+            self.quietly(&["kill", "--all"]);
+            self.quietly(&["rm", "--all", "--force"]);
+        }
         self.quietly(&["rmi", "--force", &self.image]);
         if let Some(storage) = &self.storage {
             // Not mounted: nothing to do.
@@ -147,6 +152,8 @@ impl Contender for Engine {
     }
 
     fn clean_up(&self, id: &str) {
+        // `rm --force` alone would ask first, and wait ten seconds for the answer.
+        self.quietly(&["kill", id]);
         self.quietly(&["rm", "--force", id]);
     }
 
