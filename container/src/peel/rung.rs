@@ -89,7 +89,7 @@ fn inside(
     };
     let is_range = users.is_some_and(UserMap::is_range);
     if is_range {
-        privileges::become_root_inside()?;
+        privileges::become_root_inside(&[])?;
     }
     if let Some(image) = &rung.image {
         let old_root = rootfs::enter(image, shifted.as_ref().map(AsFd::as_fd), namespaces)?;
