@@ -168,7 +168,10 @@ fn compare(inside: &Value, host: &Value) -> Vec<Aspect> {
 
 /// What of this view the program told, in a few words.
 fn seen(inside: &Value, kind: &str) -> Option<String> {
-    let count = |name: &str| inside[name].as_array().map(Vec::len);
+    let count = |name: &str, what: &str| {
+        let many = inside[name].as_array()?.len();
+        Some(format!("{many} {what}{}", if many == 1 { "" } else { "s" }))
+    };
     match kind {
         "pid" => {
             // A kernel without /proc shows none: then there is nothing to tell.
@@ -185,14 +188,14 @@ fn seen(inside: &Value, kind: &str) -> Option<String> {
                 .unwrap_or_default();
             Some(format!("uid {}{outside}", inside["uid"].as_u64()?))
         }
-        "mnt" => Some(format!("{} mounts", count("mounts")?)),
-        "net" => Some(format!("{} interfaces", count("network_interfaces")?)),
+        "mnt" => count("mounts", "mount"),
+        "net" => count("network_interfaces", "interface"),
         "uts" => inside["hostname"]
             .as_str()
             .filter(|name| !name.is_empty())
             .map(str::to_owned),
         "ipc" => Some(inside["ipc_objects"].as_u64()?.to_string()),
-        _ => Some(format!("{} hierarchies", count("cgroups")?)),
+        _ => count("cgroups", "group"),
     }
 }
 
