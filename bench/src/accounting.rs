@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -171,6 +171,14 @@ impl Account {
         let hierarchies = cgroups::hierarchies();
         let place = cgroups::memory(&hierarchies).and_then(|memory| cgroups::directory_of(&pid.to_string(), memory));
         place.is_some_and(|place| place.starts_with(&self.directory))
+    }
+
+    /// Waits until nobody is in this cgroup or below it, for `patience` at most.
+    pub fn wait_until_empty(&self, patience: Duration) {
+        let began = Instant::now();
+        while !processes_in(&self.directory).is_empty() && began.elapsed() < patience {
+            sleep(REMOVAL_PAUSE);
+        }
     }
 
     /// Kills whoever is in this cgroup or below it, until nobody is.

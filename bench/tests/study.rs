@@ -3,8 +3,9 @@
 // clippy.toml allows unwrap in test functions; their helpers are tests too.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,25 @@ fn contenders(without: &str) -> String {
     }
     println!("skipped: no /dev/kvm, so the VM takes no part");
     without.to_owned()
+}
+
+/// Cgroups a container with limits made for itself.
+fn containers_cgroups() -> BTreeSet<PathBuf> {
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let root = Path::new("/sys/fs/cgroup");
+    let both = below(root).into_iter().flat_map(|path| {
+        let mut own = below(&path);
+        own.push(path);
+        own
+    });
+    let named = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("container-"))
+    };
+    both.filter(named).collect()
 }
 
 /// Processes whose command line names a path below `place`.
@@ -125,6 +145,7 @@ fn an_interrupted_density_ends_its_instances_and_keeps_its_readings() {
 #[test]
 fn memory_adds_up() {
     let place = TempDir::new().unwrap();
+    let before = containers_cgroups();
     let names = contenders("process,container");
     let arguments = ["memory", "--rounds", "1", "--instances", "2", "--contenders", &names];
     let study: Study<Ledger> = run(place.path(), &arguments);
@@ -157,6 +178,9 @@ fn memory_adds_up() {
         assert_eq!(ledger.guest_configured_bytes.is_some(), name == "vm");
     }
     assert_eq!(using(place.path()), [""; 0]);
+    // One of the variants has cgroups of its own: its launcher's keeper must have been given the time to remove them.
+    let left: Vec<_> = containers_cgroups().difference(&before).cloned().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Instant;
 use container::image::Digest;
 
 use builds::{Workshop, is_empty, outcome};
-use common::{marker, until};
+use common::{hear_the_keyboard, marker, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -124,6 +124,7 @@ fn killed_at_many_points_the_store_stays_whole() {
 #[test]
 fn interrupted_from_the_keyboard_a_command_ends_with_its_build() {
     root_or_skip!();
+    hear_the_keyboard();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let marker = marker(80 + signal as u32);
         let workshop = workshop_or_skip!(&format!(

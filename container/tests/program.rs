@@ -178,6 +178,7 @@ fn a_directory_as_standard_stream_is_refused() {
 }
 
 fn start(mut command: Command) -> (Child, BufReader<std::process::ChildStdout>) {
+    common::hear_the_keyboard();
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();

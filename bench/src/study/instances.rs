@@ -22,6 +22,8 @@ use crate::launch::Running;
 const SETTLE: Duration = Duration::from_millis(200);
 /// Longest one start may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// A killed launcher's keeper has removed the container's cgroups within this.
+const KEEPERS: Duration = Duration::from_secs(2);
 /// prctl(2): every page of this process and of those it starts may be merged (Linux 6.4; across execve since 6.7).
 const PR_SET_MEMORY_MERGE: i32 = 67;
 
@@ -133,8 +135,10 @@ impl Drop for Instances<'_> {
             self.contender.clean_up(id);
             running.kill();
         }
-        // Whoever outlived its launcher is still in the cgroup nobody else is in.
+        // Whoever outlived its launcher is still in the cgroup nobody else is in: a launcher's keeper, who removes the
+        // container's own cgroups and goes by itself, if it is let; and whatever else is left.
         if let Some(account) = &self.account {
+            account.wait_until_empty(KEEPERS);
             account.kill_all();
         }
         for (_, running) in self.running.drain(..) {

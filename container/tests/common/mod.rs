@@ -233,6 +233,13 @@ pub fn remove_at_exit(directory: &Path) {
     directories.push(directory.to_owned());
 }
 
+/// Lets this process, and the programs it starts from now on, hear the keyboard's interrupt. A command that a script starts
+/// in the background has it ignored, and its children inherit that.
+pub fn hear_the_keyboard() {
+    // SAFETY: takes two integers; the default action has no handler.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+}
+
 /// Waits until `condition` gives something.
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
