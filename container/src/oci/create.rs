@@ -118,7 +118,8 @@ pub(super) fn create_locked(root: &StateRoot, mut request: Request, console: Opt
 fn plan_cgroups(bundle: &Bundle, id: &str) -> Result<Places, Error> {
     let linux = bundle.linux()?;
     let limited = linux.resources().as_ref().map(resources::limited).unwrap_or_default();
-    let default = Path::new("/container-oci").join(id);
+    // One directory and none above it: what no bundle asked for must go with its container.
+    let default = PathBuf::from(format!("/container-oci-{id}"));
     let path = linux
         .cgroups_path()
         .as_deref()
