@@ -28,8 +28,13 @@ pub fn collect() -> Provenance {
         git_revision: option_env!("LAB_GIT_REVISION").map(str::to_owned),
         kernel_sha256: Some(sha256(guest_images::KERNEL)),
         workload_sha256: sha256(guest_images::WORKLOAD),
-        command: std::env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
+        // As one would type it: where this program lies is nobody else's business.
+        command: std::iter::once("lab".into())
+            .chain(
+                std::env::args_os()
+                    .skip(1)
+                    .map(|word| word.to_string_lossy().into_owned()),
+            )
             .collect(),
         ..Provenance::default()
     };

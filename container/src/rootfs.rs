@@ -188,9 +188,10 @@ fn resolve_as_the_host() -> Result<(), Error> {
         object: host.display().to_string(),
         errno,
     };
-    let Ok(tree) = Tree::copy_of(&host, false) else {
+    let tree = match Tree::copy_of(&host, false) {
         // The host knows no names itself.
-        return Ok(());
+        Err(Errno::ENOENT) => return Ok(()),
+        copied => copied.map_err(|errno| step("copy the mount of", errno))?,
     };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = Root::new(open(BASE, flags, Mode::empty()).map_err(Error::step("open", BASE))?);

@@ -12,9 +12,6 @@ use std::process::{Command, Output, Stdio};
 use common::engine::Lab;
 use common::{end_with_the_test, message, text};
 
-/// Code that runs as the launcher's dynamic loader, in the one process that is still the launcher by its file.
-const OVERWRITE: &str = include_str!("attacks/overwrite.c");
-
 /// `container ARGUMENTS` from a file of the test's own, which may be lost.
 fn run(lab: &Lab, launcher: &Path, arguments: &[&str]) -> Output {
     let like = lab.command(arguments.iter().copied());
@@ -31,27 +28,8 @@ fn the_launchers_own_file_cannot_be_changed_from_inside() {
     let lab = lab_or_skip!();
     let loader = lab.path().join("loader");
     fs::create_dir(&loader).unwrap();
-    let (source, attacker) = (lab.path().join("attack.c"), loader.join("ld-linux-x86-64.so.2"));
-    fs::write(&source, OVERWRITE).unwrap();
-    let flags = [
-        "-O1",
-        "-nostdlib",
-        "-ffreestanding",
-        "-static-pie",
-        "-fPIE",
-        "-fno-stack-protector",
-        "-w",
-        "-o",
-    ];
-    assert!(
-        Command::new("gcc")
-            .args(flags)
-            .arg(&attacker)
-            .arg(&source)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let attacker = loader.join("ld-linux-x86-64.so.2");
+    common::compile_overwriter(&attacker);
     fs::write(loader.join("script"), "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(loader.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("/proc/self/exe", loader.join("link")).unwrap();

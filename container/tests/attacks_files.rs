@@ -95,10 +95,6 @@ fn the_set_ups_own_descriptors_are_no_working_directory() {
     }
 }
 
-/// Overwrites and unlocks the file it was started from, by system calls alone: it runs in the place of the dynamic
-/// loader of another program, where no C library is.
-const OVERWRITE: &str = include_str!("attacks/overwrite.c");
-
 /// A directory with a launcher of its own, and an image whose every program is the launcher in disguise.
 struct Overwriting {
     directory: TempDir,
@@ -108,21 +104,8 @@ struct Overwriting {
 impl Overwriting {
     fn prepare() -> Overwriting {
         let directory = common::open_directory();
-        let (source, attacker) = (directory.path().join("attack.c"), directory.path().join("attacker"));
-        fs::write(&source, OVERWRITE).unwrap();
-        let flags = [
-            "-O1",
-            "-nostdlib",
-            "-ffreestanding",
-            "-static-pie",
-            "-fPIE",
-            "-fno-stack-protector",
-            "-w",
-            "-o",
-        ];
-        // gcc is there: Rust links with it.
-        let compiled = Command::new("gcc").args(flags).arg(&attacker).arg(&source).status();
-        assert!(compiled.unwrap().success());
+        let attacker = directory.path().join("attacker");
+        common::compile_overwriter(&attacker);
         common::copy(common::LAUNCHER, &directory.path().join("container"));
         let image = directory.path().join("image");
         fs::create_dir_all(image.join("bin")).unwrap();

@@ -400,9 +400,6 @@ fn a_sysctl_stays_in_its_namespace() {
     );
 }
 
-/// Code that runs as the runtime's dynamic loader, in the one process that is still the runtime by its file.
-const OVERWRITE: &str = include_str!("attacks/overwrite.c");
-
 /// CVE-2019-5736.
 #[test]
 fn the_runtimes_own_file_cannot_be_changed_from_inside() {
@@ -410,27 +407,8 @@ fn the_runtimes_own_file_cannot_be_changed_from_inside() {
     let Some(mut attack) = Attack::prepare(&["script"]) else {
         return;
     };
-    let (source, attacker) = (attack.path("attack.c"), attack.path("attacker"));
-    fs::write(&source, OVERWRITE).unwrap();
-    let flags = [
-        "-O1",
-        "-nostdlib",
-        "-ffreestanding",
-        "-static-pie",
-        "-fPIE",
-        "-fno-stack-protector",
-        "-w",
-        "-o",
-    ];
-    assert!(
-        Command::new("gcc")
-            .args(flags)
-            .arg(&attacker)
-            .arg(&source)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let attacker = attack.path("attacker");
+    common::compile_overwriter(&attacker);
     let runtime = attack.path("runtime");
     common::copy(RUNTIME, &runtime);
     let bin = attack.path("rootfs/bin");

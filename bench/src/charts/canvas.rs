@@ -143,6 +143,28 @@ impl Canvas {
         }
     }
 
+    /// Words one behind the other from `left`, each behind a square of its colour if it has one, in as many lines as it
+    /// takes.
+    pub fn legend(&mut self, texts: &[(String, Option<RGBColor>)], left: f64) {
+        const LINE: f64 = 17.0;
+        const SWATCH: f64 = 14.0;
+        let (mut x, mut y) = (left, self.y + LINE / 2.0);
+        for (text, color) in texts {
+            let swatch = if color.is_some() { SWATCH } else { 0.0 };
+            let text = layout::shorten(text, WIDTH - MARGIN - left - swatch, SMALL_SIZE);
+            let width = layout::text_width(&text, SMALL_SIZE);
+            if x > left && x + swatch + width > WIDTH - MARGIN {
+                (x, y) = (left, y + LINE);
+            }
+            if let Some(color) = *color {
+                self.draw(Shape::Bar([x, y - 5.0, x + 10.0, y + 5.0], color));
+            }
+            self.label(&text, (x + swatch, y), Anchor::Start, SMALL_SIZE, GREY);
+            x += swatch + width + SWATCH;
+        }
+        self.y = y + LINE / 2.0;
+    }
+
     /// The boxes of all texts (left, top, right, bottom) by the widths estimated for them, with what they say.
     #[cfg(test)]
     pub fn text_boxes(&self) -> Vec<([f64; 4], &str)> {

@@ -2,14 +2,13 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
+use super::canvas::{Anchor, Canvas, FAINT, INK, LABEL_SIZE, MARGIN, Shape, WIDTH};
 use super::layout::{self, Scale};
 use super::{Chart, Error, okabe_ito, study};
 use crate::study::results::{Ledger, Readings, Study};
 use crate::words;
 
 const BAR: f64 = 18.0;
-const LINE: f64 = 17.0;
 const TOTAL_ROOM: f64 = 90.0;
 const LONGEST_NAME: f64 = 190.0;
 
@@ -121,21 +120,7 @@ fn parts(canvas: &mut Canvas, ledger: &Ledger, left: f64) {
             .residue_bytes
             .map(|bytes| (format!("MemAvailable: residue {}", size(bytes)), None)),
     );
-    let (mut x, mut y) = (left, canvas.y + LINE / 2.0);
-    for (text, color) in texts {
-        let swatch = if color.is_some() { 14.0 } else { 0.0 };
-        let text = layout::shorten(&text, WIDTH - MARGIN - left - swatch, SMALL_SIZE);
-        let width = layout::text_width(&text, SMALL_SIZE);
-        if x > left && x + swatch + width > WIDTH - MARGIN {
-            (x, y) = (left, y + LINE);
-        }
-        if let Some(color) = color {
-            canvas.draw(Shape::Bar([x, y - 5.0, x + 10.0, y + 5.0], color));
-        }
-        canvas.label(&text, (x + swatch, y), Anchor::Start, SMALL_SIZE, GREY);
-        x += swatch + width + 14.0;
-    }
-    canvas.y = y + LINE / 2.0;
+    canvas.legend(&texts, left);
 }
 
 fn color(what: &str) -> RGBColor {

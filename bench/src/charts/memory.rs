@@ -13,8 +13,6 @@ use plotters::style::RGBColor;
 
 /// Height of a bar.
 const BAR: f64 = 18.0;
-/// Height of a line of text below it.
-const LINE: f64 = 17.0;
 /// Room for the total at the right of a bar.
 const TOTAL_ROOM: f64 = 90.0;
 /// Longest name shown in full.
@@ -196,24 +194,7 @@ fn parts(canvas: &mut Canvas, memory: &Memory, left: f64, anything: bool) {
             .map(|bytes| (format!("guest may use {}", words::bytes(bytes)), None)),
     );
     texts.extend(memory.note.iter().map(|note| (note.clone(), None)));
-
-    let mut x = left;
-    let mut y = canvas.y + LINE / 2.0;
-    for (text, color) in texts {
-        let swatch = if color.is_some() { 14.0 } else { 0.0 };
-        let room = WIDTH - MARGIN - left - swatch;
-        let text = layout::shorten(&text, room, SMALL_SIZE);
-        let width = layout::text_width(&text, SMALL_SIZE);
-        if x > left && x + swatch + width > WIDTH - MARGIN {
-            (x, y) = (left, y + LINE);
-        }
-        if let Some(color) = color {
-            canvas.draw(Shape::Bar([x, y - 5.0, x + 10.0, y + 5.0], color));
-        }
-        canvas.label(&text, (x + swatch, y), Anchor::Start, SMALL_SIZE, GREY);
-        x += swatch + width + 14.0;
-    }
-    canvas.y = y + LINE / 2.0;
+    canvas.legend(&texts, left);
 }
 
 #[cfg(test)]

@@ -233,6 +233,25 @@ pub fn remove_at_exit(directory: &Path) {
     directories.push(directory.to_owned());
 }
 
+/// Compiles the attack on the launcher's own file (CVE-2019-5736) to `attacker`: code that runs as the launcher's dynamic
+/// loader, in the one process that is still the launcher by its file.
+pub fn compile_overwriter(attacker: &Path) {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/overwrite.c");
+    let flags = [
+        "-O1",
+        "-nostdlib",
+        "-ffreestanding",
+        "-static-pie",
+        "-fPIE",
+        "-fno-stack-protector",
+        "-w",
+        "-o",
+    ];
+    // gcc is there: Rust links with it.
+    let compiled = Command::new("gcc").args(flags).arg(attacker).arg(source).status();
+    assert!(compiled.unwrap().success());
+}
+
 /// Lets this process, and the programs it starts from now on, hear the keyboard's interrupt. A command that a script starts
 /// in the background has it ignored, and its children inherit that.
 pub fn hear_the_keyboard() {

@@ -16,6 +16,9 @@ pub struct Marks {
     emitter: &'static str,
 }
 
+/// Room for a line with the longest names of a phase and an emitter. A longer line would not be written at all.
+const LONGEST: usize = 160;
+
 /// What becomes of a mark.
 #[derive(Clone, Copy, Debug)]
 enum Destination {
@@ -81,7 +84,7 @@ impl Marks {
                 };
             }
         };
-        let mut line = [0u8; 160];
+        let mut line = [0u8; LONGEST];
         let mut rest = &mut line[..];
         // Safe to call between clone and exec: no allocation, no lock.
         let fits = writeln!(
@@ -91,7 +94,7 @@ impl Marks {
             self.emitter
         )
         .is_ok();
-        let length = 160 - rest.len();
+        let length = LONGEST - rest.len();
         if fits {
             // SAFETY: the pointer and length describe initialized bytes of `line`.
             unsafe { libc::write(fd, line.as_ptr().cast(), length) };
@@ -101,11 +104,11 @@ impl Marks {
 
 /// Says so and ends the process, all threads at once. What it holds the kernel takes back.
 fn stop(phase: Phase) {
-    let mut line = [0u8; 80];
+    let mut line = [0u8; LONGEST];
     let mut rest = &mut line[..];
-    // No name of a phase is that long; and were it, the finish line would be missed and the launch reported as failed.
+    // It fits; and did it not, the finish line would be missed and the launch reported as failed.
     let _ = writeln!(rest, "stopped: {}", phase.name());
-    let length = 80 - rest.len();
+    let length = LONGEST - rest.len();
     // SAFETY: the pointer and length describe initialized bytes of `line`; _exit takes a number and does not return.
     unsafe {
         libc::write(libc::STDOUT_FILENO, line.as_ptr().cast(), length);
