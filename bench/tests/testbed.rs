@@ -163,6 +163,42 @@ fn a_command_that_hangs_meets_the_time_limit() {
     );
 }
 
+/// Needs neither QEMU nor KVM: a computer that never says a word is a program that sleeps.
+#[test]
+fn a_computer_without_a_sign_of_life_is_switched_off() {
+    let folder = TempDir::new().unwrap();
+    let tools = folder.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    fs::write(
+        tools.join("qemu-system-x86_64"),
+        "#!/bin/sh\necho the last words\nexec sleep 1000\n",
+    )
+    .unwrap();
+    fs::set_permissions(
+        tools.join("qemu-system-x86_64"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    fs::write(folder.path().join("vmlinuz"), "never read").unwrap();
+    let mark = format!("LAB_TESTBED_MARK={}", folder.path().display());
+    let (name, value) = mark.split_once('=').unwrap();
+    let output = testbed(folder.path(), &["--patience", "1", "--kernel", "vmlinuz", "true"])
+        .env(
+            "PATH",
+            format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()),
+        )
+        .env(name, value)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let err = text(&output.stderr);
+    assert!(
+        err.contains("no sign of life for 1 seconds") && err.ends_with("the last words\n"),
+        "{err}"
+    );
+    assert!(marked(&mark).is_empty(), "it is switched off");
+}
+
 #[test]
 fn a_kernel_that_is_none_is_shown_with_what_qemu_said() {
     if !ready() {

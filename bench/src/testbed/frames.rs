@@ -22,6 +22,8 @@ pub enum Frame {
     Complaint(Vec<u8>),
     /// A piece of the tar archive of the results folder.
     Results(Vec<u8>),
+    /// A sign of life: the machine still runs programs, whatever the command does.
+    Alive,
     /// The testbed could not be set up, or the command not started; why.
     Failure(String),
     /// It is over: the command's exit status. The last frame.
@@ -33,6 +35,7 @@ const COMPLAINT: u8 = 2;
 const RESULTS: u8 = 3;
 const FAILURE: u8 = 4;
 const END: u8 = 5;
+const ALIVE: u8 = 6;
 
 /// What arrived is no frame.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +66,7 @@ impl<W: Write> Sender<W> {
             Frame::Output(bytes) => (OUTPUT, bytes),
             Frame::Complaint(bytes) => (COMPLAINT, bytes),
             Frame::Results(bytes) => (RESULTS, bytes),
+            Frame::Alive => (ALIVE, &[]),
             Frame::Failure(text) => (FAILURE, text.as_bytes()),
             Frame::End(code) => {
                 status = [*code];
@@ -112,6 +116,7 @@ impl Receiver {
             (COMPLAINT, bytes) => Frame::Complaint(bytes.to_vec()),
             (RESULTS, bytes) => Frame::Results(bytes.to_vec()),
             (FAILURE, text) => Frame::Failure(String::from_utf8_lossy(text).into_owned()),
+            (ALIVE, []) => Frame::Alive,
             (END, [code]) => Frame::End(*code),
             _ => return Err(broken),
         };
@@ -130,6 +135,7 @@ mod tests {
             Frame::Output(b"hello\n".to_vec()),
             Frame::Complaint(vec![]),
             Frame::Results(vec![0; 5000]),
+            Frame::Alive,
             Frame::Failure("why".into()),
             Frame::End(7),
         ];
@@ -153,7 +159,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bytes in [[9, 0, 0, 0, 0], [OUTPUT, 255, 255, 255, 255], [END, 0, 0, 0, 0]] {
+        for bytes in [
+            [9, 0, 0, 0, 0],
+            [OUTPUT, 255, 255, 255, 255],
+            [END, 0, 0, 0, 0],
+            [ALIVE, 1, 0, 0, 0],
+        ] {
             let mut receiver = Receiver::default();
             receiver.take(&bytes);
             assert!(receiver.frame().is_err());

@@ -56,6 +56,8 @@ const MOUNTS: [(&str, &str, &str); 6] = [
 
 /// The port appears when the driver has talked to the device; longer than this means never.
 const PORT_APPEARS: Duration = Duration::from_secs(20);
+/// How often the machine gives a sign of life.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// What the command left running may still write for this long.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -88,6 +90,7 @@ pub fn init() -> String {
     let port = match prepare() {
         Ok((job, port)) => {
             let sender = Arc::new(Sender::new(port));
+            stay_alive(Arc::clone(&sender));
             let told = perform(&job, &sender).unwrap_or_else(Frame::Failure);
             sender.send(&told)
         }
@@ -266,6 +269,15 @@ fn refused(program: &str, error: &io::Error, port: &Sender<File>) -> u8 {
     // The status tells it, too.
     let _ = port.send(&Frame::Complaint(text.into_bytes()));
     status
+}
+
+/// Gives a sign of life as long as there is somebody to give it to.
+fn stay_alive(port: Arc<Sender<File>>) {
+    thread::spawn(move || {
+        while port.send(&Frame::Alive).is_ok() {
+            thread::sleep(SIGN_OF_LIFE);
+        }
+    });
 }
 
 /// Passes on what comes out of a pipe, as it comes.

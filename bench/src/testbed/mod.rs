@@ -70,6 +70,10 @@ pub struct Options {
     /// Longest the whole may take, in seconds; then it ends with status 124.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
+    /// Silence in seconds after which the computer is taken for dead. It gives a sign of life every second; booting, and a busy
+    /// machine outside, are what the rest is for.
+    #[arg(long, value_name = "S", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub patience: u64,
     /// The command: lab, vmm, container, a program file of this machine, or one of busybox's, with its arguments.
     #[arg(
         trailing_var_arg = true,
@@ -114,6 +118,18 @@ pub enum Error {
         /// QEMU's status.
         status: String,
         /// Console and complaints.
+        console: String,
+    },
+    /// It gives no sign of life.
+    #[error(
+        "the emulated computer has given no sign of life for {patience} seconds, and was switched off; what the command had \
+         made is lost. QEMU's emulation of several processors comes to a standstill now and then, or this machine leaves it no \
+         time: run it again, alone, with --cpus 1, or with a longer --patience. The last on its console:\n{console}"
+    )]
+    Silent {
+        /// How long the lab waited, in seconds.
+        patience: u64,
+        /// Console.
         console: String,
     },
     /// Its first process could not do its part.
@@ -170,6 +186,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Ended, Error> {
     let mut receiver = Receiver::default();
     let mut results = tempfile::tempfile().map_err(host("make a temporary file"))?;
     let mut bytes = vec![0; 64 * 1024];
+    let mut heard = Instant::now();
     let status = 'ended: loop {
         if let Some(signal) = interrupt.signal() {
             return Ok(Ended::Interrupted(signal));
@@ -177,13 +194,22 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Ended, Error> {
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
             return Ok(Ended::TimedOut);
         }
+        if heard.elapsed().as_secs() >= options.patience {
+            return Err(Error::Silent {
+                patience: options.patience,
+                console: running.console(),
+            });
+        }
         match running.port.read(&mut bytes) {
             Ok(0) => {
                 let (status, console) = running.wait().map_err(host("wait for QEMU"))?;
                 let status = status.to_string();
                 return Err(Error::Stopped { status, console });
             }
-            Ok(n) => receiver.take(&bytes[..n]),
+            Ok(n) => {
+                heard = Instant::now();
+                receiver.take(&bytes[..n]);
+            }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
             Err(source) => return Err(host("read from the testbed")(source)),
         }
@@ -192,6 +218,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Ended, Error> {
                 Frame::Output(text) => pass_on(&mut io::stdout(), &text)?,
                 Frame::Complaint(text) => pass_on(&mut io::stderr(), &text)?,
                 Frame::Results(piece) => results.write_all(&piece).map_err(host("keep the results"))?,
+                Frame::Alive => {}
                 Frame::Failure(why) => return Err(Error::Inside(why)),
                 Frame::End(status) => break 'ended status,
             }
