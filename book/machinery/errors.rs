@@ -31,7 +31,8 @@ pub fn list(repository: &Path, folder: &str) -> io::Result<String> {
     Ok(text)
 }
 
-fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> io::Result<()> {
+/// The Rust files below a folder, added to `files`.
+pub fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

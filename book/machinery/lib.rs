@@ -13,6 +13,7 @@ pub mod figures;
 pub mod numbers;
 pub mod pages;
 pub mod preprocess;
+pub mod prose;
 
 /// The folder of the book.
 pub fn folder() -> PathBuf {

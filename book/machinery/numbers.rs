@@ -2,7 +2,7 @@
 //!
 //! A path is the name of a folder in `recorded/`, perhaps with a file in it (`pvm/restore` is `recorded/pvm/restore.json`;
 //! without one it is `summary.json`), then steps separated by dots. A step into an object is a key; a step into a list is an
-//! index, or the `name`, `id` or `contender` of one of its objects, in which a `+` stands for a space.
+//! index, or the `name`, `id`, `contender`, `what` or `lesson` of one of its objects, in which a `+` stands for a space.
 //! `{{#number A / B ratio}}` divides one figure by another.
 
 use std::fs;
@@ -101,7 +101,7 @@ fn descend<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
 }
 
 fn name(entry: &Value) -> Option<&str> {
-    ["name", "id", "contender"]
+    ["name", "id", "contender", "what", "lesson"]
         .iter()
         .find_map(|key| entry.get(key)?.as_str())
 }

@@ -106,6 +106,88 @@ impl Page {
             .find(|section| !found.any(|title| title.starts_with(section)))
     }
 
+    /// What a chapter lacks inside its parts: code of the project, a command with its output, a picture, and so on.
+    pub fn lacking(&self) -> Vec<&'static str> {
+        let part = |title: &str| self.section(title).unwrap_or_default();
+        let bullets = |title: &str| part(title).lines().filter(|line| line.starts_with("- ")).count();
+        let commands = blocks::parse(&part("Try it")).unwrap_or_default();
+        let mut steps = commands.iter().flat_map(|block| &block.steps);
+        let boxes: Vec<String> = self.boxes();
+        let speaks_of = |word: &str| {
+            let said = |text: &String| text.contains("**Without") && text.contains(word);
+            boxes.iter().any(said)
+        };
+        let parts = [
+            (part("Question").contains('?'), "a question mark in Question"),
+            (
+                part("Guess first").contains('?') || bullets("Guess first") > 0 || part("Guess first").contains("uess"),
+                "a guess to make",
+            ),
+            (
+                part("What the code does").contains("{{#include ../../"),
+                "code of the project, by anchor, in What the code does",
+            ),
+            (
+                steps.any(|step| !step.expected.is_empty()),
+                "a command with its output in Try it",
+            ),
+            (
+                self.text.contains("{{#chart ") || self.text.contains("](figures/"),
+                "a chart or a diagram",
+            ),
+            (
+                bullets("What would prove this wrong") >= 2,
+                "two ways to prove it wrong",
+            ),
+            (
+                part("Exercise").contains("/stub.rs:stub}}")
+                    && part("Exercise").contains("cargo test -p book --test exercises"),
+                "an exercise with its test",
+            ),
+            (
+                part("In production").contains("Where the lab simplifies"),
+                "where the lab simplifies, in In production",
+            ),
+            (bullets("Remember") == 3, "three lines to remember"),
+            (speaks_of("KVM"), "a box `**Without KVM**`"),
+            (speaks_of("root"), "a box `**Without root**`"),
+        ];
+        parts
+            .into_iter()
+            .filter(|(holds, _)| !holds)
+            .map(|(_, what)| what)
+            .collect()
+    }
+
+    /// What stands between the title that begins so and the next of its depth.
+    fn section(&self, title: &str) -> Option<String> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let fences = blocks::fences(&self.text);
+        let is_title = |number: usize| {
+            lines[number].starts_with("## ") && !fences.iter().any(|fence| fence.lines.contains(&number))
+        };
+        let start = (0..lines.len()).find(|&number| is_title(number) && lines[number][3..].starts_with(title))? + 1;
+        let end = (start..lines.len())
+            .find(|&number| is_title(number))
+            .unwrap_or(lines.len());
+        Some(lines[start..end].join("\n"))
+    }
+
+    /// The boxes of the page: runs of lines that begin with `>`, outside of blocks.
+    fn boxes(&self) -> Vec<String> {
+        let mut boxes: Vec<String> = Vec::new();
+        let mut last = 0;
+        for (number, line) in self.prose() {
+            match (line.strip_prefix('>'), boxes.last_mut()) {
+                (Some(text), Some(open)) if number == last + 1 => *open += text,
+                (Some(text), _) => boxes.push(text.to_owned()),
+                (None, _) => continue,
+            }
+            last = number;
+        }
+        boxes
+    }
+
     /// Files and anchors of code the page includes: `../../vmm/src/vm.rs` and `recipe`.
     pub fn includes(&self) -> Vec<(PathBuf, String)> {
         let mut found = Vec::new();
@@ -209,7 +291,7 @@ fn without_code(line: &str) -> String {
 }
 
 /// A line without what its links lead to.
-fn without_targets(line: &str) -> String {
+pub(crate) fn without_targets(line: &str) -> String {
     let mut parts = line.split("](");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -244,10 +326,17 @@ pub fn misspelt(page: &Page, terms: &[String]) -> Vec<(usize, String, String)> {
             .collect();
         for window in words.windows(1).chain(words.windows(2)) {
             let written = window.join(" ");
-            if let Some(&term) = by_letters.get(&squeezed(&written))
-                && !spelt_like(&written, term)
-            {
-                found.push((number, written, term.clone()));
+            // Several of a thing are spelt as one is; what belongs to it (`the guest's`) is no such word.
+            let several = window.last().is_some_and(|word| word.len() > 1);
+            let one = written.strip_suffix('s').filter(|_| several).unwrap_or(&written);
+            let known = |written: &str| by_letters.get(&squeezed(written)).copied();
+            let (written, term) = match (known(&written), known(one)) {
+                (Some(term), _) => (written.as_str(), term),
+                (None, Some(term)) => (one, term),
+                (None, None) => continue,
+            };
+            if !spelt_like(written, term) {
+                found.push((number, written.to_owned(), term.clone()));
             }
         }
     }
@@ -262,9 +351,13 @@ fn squeezed(text: &str) -> String {
         .collect()
 }
 
-/// The term itself; with a capital at the beginning of a sentence; two words joined by a hyphen before another.
+/// The term itself; with a capital at the beginning of a sentence; in capitals, as instructions and namespaces are named (`RUN`,
+/// `CGROUP`); two words joined by a hyphen before another.
 fn spelt_like(written: &str, term: &str) -> bool {
     let ordinary_word = !term.contains(char::is_uppercase);
+    if ordinary_word && written.len() > 1 && written.chars().all(char::is_uppercase) {
+        return true;
+    }
     let begins_sentence = ordinary_word && written.chars().skip(1).eq(term.chars().skip(1));
     written == term || begins_sentence || written.replace('-', " ") == term
 }
@@ -311,6 +404,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_chapter_lacks_is_named() {
+        let chapter = "## Question\nWhy?\n## Guess first\nGuess.\n## What the code does\n```rust\n{{#include ../../a.rs:a}}\n```\n\
+            ## Try it\n```console\n$ a\nb\n```\n> [!NOTE]\n> **Without KVM** or root all works.\n## What happened\n![a](figures/a.svg)\n\
+            ## What would prove this wrong\n- a\n- b\n## Exercise\n{{#include ../exercises/1/stub.rs:stub}} `cargo test -p book --test exercises a`\n\
+            ## In production\nWhere the lab simplifies: a.\n## Remember\n- a\n- b\n- c\n";
+        assert_eq!(page(chapter).lacking(), Vec::<&str>::new());
+        for (part, without) in [
+            ("Why?", "question mark"),
+            ("{{#include ../../a.rs:a}}", "code of the project"),
+            ("\nb\n", "a command with its output"),
+            ("![a](figures/a.svg)", "chart"),
+            ("\n- b\n- c\n", "three lines"),
+            ("KVM", "Without KVM"),
+        ] {
+            let lacking = page(&chapter.replacen(part, "\n", 1)).lacking();
+            assert!(lacking.iter().any(|what| what.contains(without)), "{part}: {lacking:?}");
+        }
+    }
+
+    #[test]
     fn spelling_is_the_glossary_s() {
         let terms = ["vCPU", "namespace", "lab kernel", "KVM"].map(str::to_owned);
         let wrong = |text: &str| misspelt(&page(text), &terms).len();
@@ -322,6 +435,9 @@ mod tests {
         assert_eq!(wrong("a name space"), 1);
         assert_eq!(wrong("a Lab Kernel"), 1);
         assert_eq!(wrong("kvm"), 1);
+        assert_eq!(wrong("vCPUs, namespaces, the hosts"), 0);
+        assert_eq!(wrong("VCPUs, Name Spaces"), 2);
+        assert_eq!(wrong("the namespace's, NAMESPACE"), 0);
         assert_eq!(
             wrong("[KVM](a-glossary.md#kvm), [lab kernel](a-glossary.md#lab-kernel)"),
             0

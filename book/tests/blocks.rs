@@ -6,6 +6,7 @@
 // All of this file is test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -110,12 +111,15 @@ fn run_block(name: &str, block: &Block, place: &Place) {
 /// Where a chapter's commands run.
 struct Place {
     directory: tempfile::TempDir,
+    /// Process groups of commands that left something running, for the chapter's later commands.
+    running: RefCell<Vec<i32>>,
 }
 
 impl Place {
     fn new() -> Place {
         let place = Place {
             directory: tempfile::Builder::new().prefix("book-").tempdir().unwrap(),
+            running: RefCell::default(),
         };
         for folder in ["home", "work", "tmp", "state", "store", "run"] {
             fs::create_dir(place.path(folder)).unwrap();
@@ -188,6 +192,11 @@ impl Place {
                 }
             }
         };
+        let group = child.id() as i32;
+        // SAFETY: signal 0 asks only. Whoever is in the group keeps its number from being given to others.
+        if unsafe { libc::kill(-group, 0) } == 0 {
+            self.running.borrow_mut().push(group);
+        }
         let mut printed = Vec::new();
         output.rewind().unwrap();
         output.read_to_end(&mut printed).unwrap();
@@ -197,8 +206,12 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// Containers that a chapter, or a failure in its middle, left behind.
+    /// Programs in the background and containers that a chapter, or a failure in its middle, left behind.
     fn drop(&mut self) {
+        for group in self.running.take() {
+            // SAFETY: the group was made for a command of this chapter. The worst answer is that nobody is in it any more.
+            unsafe { libc::kill(-group, libc::SIGTERM) };
+        }
         let clean_up = "container ps -a -q 2>/dev/null | xargs -r container rm -f";
         let _ = self
             .command(clean_up)
@@ -231,6 +244,12 @@ fn lacking(needs: &[String]) -> Option<String> {
         }
         // SAFETY: geteuid takes nothing and cannot fail.
         "root" => (unsafe { libc::geteuid() } != 0).then(|| "needs-root: not root".to_owned()),
+        // The lab's part of it is a program of its own.
+        "docker-registry" => lacking_program("docker-registry").or_else(|| {
+            let client = programs().join("container-registry");
+            (!client.exists())
+                .then(|| "needs-docker-registry: no container-registry: cargo build -p container-registry".to_owned())
+        }),
         "qemu" => lacking_program("qemu-system-x86_64").or_else(|| {
             let kernel = cache()?.join("isolation-lab/testbed/boot");
             (!kernel.exists())
