@@ -56,12 +56,22 @@ pub fn resolve(recorded: &Path, words: &str) -> Result<String, Error> {
         ),
     };
     let found = text(claim, "found")
-        .map(|found| format!("; {found}"))
+        .map(|found| format!("; {}", in_brackets(&found)))
         .unwrap_or_default();
     let sentence = text(claim, "sentence").ok_or_else(syntax)?;
     Ok(format!(
-        "*{sentence}* (`lab claims` on the recorded results: {fared}{found})"
+        "*{}* (`lab claims`: {fared}{found})",
+        sentence.trim_end_matches('.')
     ))
+}
+
+/// `353 µs against 2.6 ms: apart by 2.2 ms (95% 1.9 ms to 2.4 ms)` without brackets of its own.
+fn in_brackets(found: &str) -> String {
+    found
+        .replace(": apart by", ", apart by")
+        .replace(" (95%", ", 95%")
+        .trim_end_matches(')')
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -72,13 +82,13 @@ mod tests {
     fn a_claim_is_shown_with_how_it_fared() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("here")).unwrap();
-        let claims = r#"[{"sentence": "A is faster.", "formula": "a < b", "robust": true, "outcome": "holds", "found": "1 ms < 2 ms"},
+        let claims = r#"[{"sentence": "A is faster.", "formula": "a < b", "robust": true, "outcome": "holds", "found": "1 ms against 2 ms: apart by 1 ms (95% 0.5 ms to 2 ms)"},
             {"sentence": "B is smaller.", "formula": "b < a", "robust": false, "outcome": "not_measurable", "reason": "b did not run"}]"#;
         std::fs::write(folder.path().join("here/claims.json"), claims).unwrap();
         let shown = |words: &str| resolve(folder.path(), words);
         assert_eq!(
             shown("here/claims: a < b").unwrap(),
-            "*A is faster.* (`lab claims` on the recorded results: holds; 1 ms < 2 ms)"
+            "*A is faster* (`lab claims`: holds; 1 ms against 2 ms, apart by 1 ms, 95% 0.5 ms to 2 ms)"
         );
         assert!(
             shown("here/claims: b < a")
