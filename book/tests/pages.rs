@@ -128,6 +128,26 @@ fn words_have_one_spelling() {
     none(pages.iter().flat_map(wrong).collect());
 }
 
+/// A term that no page leads to is one no reader looks up.
+#[test]
+fn every_term_is_linked_from_a_page() {
+    let pages = all();
+    let glossary = pages.iter().find(|page| page.name == "a-glossary.md").unwrap();
+    let linked: BTreeSet<String> = pages
+        .iter()
+        .filter(|page| page.name != glossary.name)
+        .flat_map(|page| page.links())
+        .filter_map(|(_, target)| target.strip_prefix("a-glossary.md#").map(str::to_owned))
+        .collect();
+    none(
+        pages::terms(glossary)
+            .into_iter()
+            .filter(|term| !linked.contains(&pages::title_id(term)))
+            .map(|term| format!("no page links to the glossary's `{term}`"))
+            .collect(),
+    );
+}
+
 #[test]
 fn every_figure_is_shown() {
     let shown: BTreeSet<String> = all()
