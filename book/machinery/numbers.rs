@@ -2,7 +2,8 @@
 //!
 //! A path is the name of a folder in `recorded/`, perhaps with a file in it (`pvm/restore` is `recorded/pvm/restore.json`;
 //! without one it is `summary.json`), then steps separated by dots. A step into an object is a key; a step into a list is an
-//! index, or the `name`, `id`, `contender`, `what` or `lesson` of one of its objects, in which a `+` stands for a space.
+//! index, or the `name`, `id`, `contender`, `what` or `lesson` of one of its objects, in which a `+` stands for a space; of a lesson
+//! the first word will do.
 //! `{{#number A / B ratio}}` divides one figure by another.
 
 use std::fs;
@@ -93,7 +94,8 @@ fn descend<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
             Ok(index) => entries.get(index),
             Err(_) => {
                 let wanted = step.replace('+', " ");
-                entries.iter().find(|entry| name(entry) == Some(&wanted))
+                let exactly = entries.iter().find(|entry| name(entry) == Some(&wanted));
+                exactly.or_else(|| entries.iter().find(|entry| lesson(entry) == Some(&wanted)))
             }
         },
         _ => None,
@@ -104,6 +106,11 @@ fn name(entry: &Value) -> Option<&str> {
     ["name", "id", "contender", "what", "lesson"]
         .iter()
         .find_map(|key| entry.get(key)?.as_str())
+}
+
+/// A lesson without its arguments, which say how much of it was done: `cpu` of `cpu 5000000`.
+fn lesson(entry: &Value) -> Option<&str> {
+    entry.get("lesson")?.as_str()?.split(' ').next()
 }
 
 fn known(value: &Value) -> String {
@@ -198,6 +205,8 @@ mod tests {
             {"name": "container", "startup_ns": {"p50": 2620000}}]}"#;
         fs::write(folder.path().join("here/summary.json"), summary).unwrap();
         fs::write(folder.path().join("here/exits.json"), r#"{"total": 1234567}"#).unwrap();
+        let cost = r#"{"lessons": [{"lesson": "cpu 500", "ratio": 1.5}]}"#;
+        fs::write(folder.path().join("here/cost.json"), cost).unwrap();
         folder
     }
 
@@ -218,6 +227,7 @@ mod tests {
         );
         assert_eq!(shown("here.machine.cpu text"), "A processor");
         assert_eq!(shown("here/exits.total count"), "1,234,567");
+        assert_eq!(shown("here/cost.lessons.cpu.ratio times"), "1.5 times");
     }
 
     #[test]
