@@ -32,6 +32,9 @@ pub struct Options {
     /// Serve the pages on this machine, open them in a browser, and follow changes.
     #[arg(long, conflicts_with = "out")]
     pub serve: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Why there is no book.
@@ -130,6 +133,7 @@ mod tests {
             results: results.map(Path::to_owned),
             book: book.map(Path::to_owned),
             out: None,
+            json: false,
             serve: false,
         };
         assert!(matches!(

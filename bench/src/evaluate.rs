@@ -48,6 +48,7 @@ pub fn summary_of(
         schema: SCHEMA,
         comparisons: comparisons(pairs(&measured), samples),
         null_test,
+        null_tests: Vec::new(),
         provenance,
         contenders,
     }
@@ -104,7 +105,8 @@ fn comparisons(pairs: Vec<(&str, &str)>, samples: &[Sample]) -> Vec<Comparison> 
     pairs.into_iter().map(compare).collect()
 }
 
-fn null_test(name: &str, samples: &[Sample]) -> Option<NullTest> {
+/// The null test of the contender `name`; None when it did not start twice.
+pub(crate) fn null_test(name: &str, samples: &[Sample]) -> Option<NullTest> {
     let (first, second) = (of(samples, name, Purpose::Timed), of(samples, name, Purpose::Null));
     (!first.is_empty() && !second.is_empty()).then(|| stats::null_test(name, &first, &second))
 }

@@ -157,6 +157,7 @@ pub fn race(racers: &[Racer], n: u64, skipped: &[(&str, &str, &str)]) -> (Summar
             provenance: provenance(n),
             contenders,
             comparisons,
+            null_tests: Vec::new(),
             null_test,
         },
         samples,

@@ -14,6 +14,7 @@ pub mod compare;
 pub mod conditions;
 pub mod contenders;
 pub mod doctor;
+pub mod equipment;
 pub mod evaluate;
 #[cfg(test)]
 mod examples;

@@ -43,7 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let modes = arguments.modes.clone();
             let options = arguments.options();
             if modes.asked() {
-                return under_conditions(&modes, &options, &interrupt);
+                return under_conditions(&modes, &options, around.json, &interrupt);
             }
             let mut done = match (compare(&options, &interrupt), interrupt.signal()) {
                 (Ok(done), _) => done,
@@ -96,7 +96,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let interrupt = Interrupt::install()
                 .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
             let overhead = overhead::measure(&arguments, &interrupt)?;
-            writeln!(io::stdout().lock(), "{overhead}")?;
+            let text = match arguments.json {
+                true => serde_json::to_string_pretty(&overhead)?,
+                false => overhead.to_string(),
+            };
+            writeln!(io::stdout().lock(), "{text}")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Charts { dir, trace, json } => {
@@ -142,7 +146,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Book(options) => {
             let page = book::make(&options)?;
-            writeln!(io::stdout().lock(), "{}", page.display())?;
+            commands::wrote(&[page], options.json)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Testbed(options) => in_the_testbed(&options),
@@ -185,17 +189,24 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn under_conditions(
     arguments: &modes::Arguments,
     options: &compare::Options,
+    json: bool,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitCode> {
     let done = modes::measure(arguments, options, interrupt)?;
     let charts = draw(&done.summary, &done.samples, done.folder.path())?;
+    let ended = done.interrupted.map_or(ExitCode::SUCCESS, ended_by);
     let mut out = io::stdout().lock();
+    if json {
+        let told = modes::told(&done.summary, done.folder.path());
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+        return Ok(ended);
+    }
     write!(out, "{}", modes::text(&done.summary))?;
     writeln!(out, "\nresults: {}", done.folder.path().display())?;
     for chart in charts {
         writeln!(out, "chart:   {}", chart.display())?;
     }
-    Ok(done.interrupted.map_or(ExitCode::SUCCESS, ended_by))
+    Ok(ended)
 }
 
 /// Climbs both ladders; prints the steps and keeps the chart.

@@ -25,6 +25,7 @@ use crate::image::{self, Image};
 use crate::interrupt::Interrupt;
 use crate::launch;
 use crate::stats::percentile::median;
+use crate::table::{self, Paper};
 use crate::words;
 
 /// Launches that fill caches before anything counts.
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Idle time before each launch, in milliseconds.
     #[arg(long, default_value_t = 5, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub gap_ms: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What keeps it from being measured.
@@ -92,15 +96,14 @@ impl fmt::Display for Overhead {
             true => format!("-{}", words::duration(-ns as u64)),
             false => words::duration(ns as u64),
         };
-        writeln!(
-            f,
+        let paper = Paper::of_stdout();
+        let heading = format!(
             "The workload as a plain process, {} launches each way by turns, medians:",
             self.n
-        )?;
-        writeln!(
-            f,
-            "                           bare posix_spawn     harness   difference"
-        )?;
+        );
+        write!(f, "{}", table::paragraph(&heading, 0, paper))?;
+        let header = ["", "bare posix_spawn", "harness", "difference"];
+        let mut table = table::table(paper, &header, |index| index > 0);
         for (name, bare, harness, difference) in [
             (
                 "start line to first byte",
@@ -116,22 +119,19 @@ impl fmt::Display for Overhead {
             ),
         ] {
             let figures = [bare, harness, difference].map(shown);
-            writeln!(
-                f,
-                "{name:<24}  {:>17}  {:>10}  {:>11}",
-                figures[0], figures[1], figures[2]
-            )?;
+            table.add_row(std::iter::once(name.to_owned()).chain(figures));
         }
+        write!(f, "{}", table::lines(&table))?;
         let verdict = match self.whole_difference_ns < BUDGET_NS {
             true => "within",
             false => "beyond",
         };
-        write!(
-            f,
+        let told = format!(
             "The harness adds {} per launch, {verdict} its {}.",
             shown(self.whole_difference_ns),
             shown(BUDGET_NS)
-        )
+        );
+        f.write_str(table::paragraph(&told, 0, paper).trim_end())
     }
 }
 

@@ -284,4 +284,7 @@ pub struct Summary {
     pub comparisons: Vec<Comparison>,
     /// None when no contender could run.
     pub null_test: Option<NullTest>,
+    /// Of series under other conditions, one for each condition: the same contender against itself under it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub null_tests: Vec<NullTest>,
 }

@@ -36,11 +36,19 @@ pub fn enter_if_crun_needs_it() -> Option<String> {
     }
 }
 
-fn hide(mount_points: &[&Path]) -> nix::Result<()> {
+/// Moves the calling thread, and so what it starts from now on, into a mount namespace of its own.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn enter() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    // Without this, what is unmounted here would be unmounted for everybody.
+    // Without this, what is mounted or unmounted here would be so for everybody.
     let (none, recursively_private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
-    mount(none, "/", none, recursively_private, none)?;
+    mount(none, "/", none, recursively_private, none)
+}
+
+fn hide(mount_points: &[&Path]) -> nix::Result<()> {
+    enter()?;
     for mount_point in mount_points {
         umount2(*mount_point, MntFlags::MNT_DETACH)?;
     }

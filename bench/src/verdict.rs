@@ -3,7 +3,7 @@
 //! A verdict needs a null test that passed, enough runs for an interval, and two sides that ran. Without one of them
 //! the sentence says which is missing.
 
-use crate::results::{Comparison, Contender, Status, Summary};
+use crate::results::{Comparison, Contender, NullTest, Status, Summary};
 use crate::stats::{self, FEWEST_FOR_AN_INTERVAL, NULL_WIDEST};
 use crate::words::{self, Difference};
 
@@ -68,31 +68,40 @@ pub(crate) fn obstacle(summary: &Summary) -> Option<String> {
         .iter()
         .filter_map(|contender| contender.startup_ns.map(|found| found.n))
         .min()?;
-    if fewest < FEWEST_FOR_AN_INTERVAL {
-        return Some(format!(
-            "{fewest} {} too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs).",
-            if fewest == 1 { "run is" } else { "runs are" }
-        ));
-    }
-    match &summary.null_test {
+    too_few(fewest).or_else(|| match &summary.null_test {
         None => Some("the run has no null test, so nobody knows how much of a difference is noise.".to_string()),
-        Some(test) if !test.passed => {
-            let [low, high] = test.ci95;
-            let found = format!(
-                "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
-                 (95% {low:.3} to {high:.3})",
-                test.contender, test.ratio
-            );
-            // A difference where there is none is the graver of the two.
-            let why = if stats::shows_no_difference(test.ci95) {
-                format!(", an interval so wide that a contender {NULL_WIDEST} times as slow could go unnoticed")
-            } else {
-                ", a difference where there is none: 1 is the truth".to_string()
-            };
-            Some(format!("{found}{why}. Quieten the machine, or raise --runs."))
-        }
-        Some(_) => None,
+        Some(test) => noise(test),
+    })
+}
+
+/// So many runs are too few for an interval, and so for a verdict.
+pub(crate) fn too_few(runs: u64) -> Option<String> {
+    (runs < FEWEST_FOR_AN_INTERVAL).then(|| {
+        format!(
+            "{runs} {} too few for a 95% interval. Run at least {FEWEST_FOR_AN_INTERVAL} of each (--runs).",
+            if runs == 1 { "run is" } else { "runs are" }
+        )
+    })
+}
+
+/// A null test that did not pass: the machine was too noisy for a verdict.
+pub(crate) fn noise(test: &NullTest) -> Option<String> {
+    if test.passed {
+        return None;
     }
+    let [low, high] = test.ci95;
+    let found = format!(
+        "the machine is too noisy. {} raced against itself came out at {:.3} times its own time \
+         (95% {low:.3} to {high:.3})",
+        test.contender, test.ratio
+    );
+    // A difference where there is none is the graver of the two.
+    let why = if stats::shows_no_difference(test.ci95) {
+        format!(", an interval so wide that a contender {NULL_WIDEST} times as slow could go unnoticed")
+    } else {
+        ", a difference where there is none: 1 is the truth".to_string()
+    };
+    Some(format!("{found}{why}. Quieten the machine, or raise --runs."))
 }
 
 fn compared(found: &Comparison) -> String {
@@ -137,7 +146,6 @@ fn why_missing(summary: &Summary, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::examples;
-    use crate::results::NullTest;
 
     #[test]
     fn a_verdict_has_ratio_interval_and_backend() {

@@ -344,6 +344,7 @@ mod tests {
             contenders: Vec::new(),
             comparisons: vec![stored.clone()],
             null_test: None,
+            null_tests: Vec::new(),
         };
         assert_eq!(comparison(&summary, "vm", "crun"), Some(stored));
         let turned = comparison(&summary, "crun", "vm").unwrap();

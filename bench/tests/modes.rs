@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use bench::results::{Sample, Status, Summary};
+use bench::results::{Purpose, Sample, Status, Summary};
 use bench::store;
 
 fn lab(arguments: &[&str]) -> Output {
@@ -45,10 +45,10 @@ fn every_condition_is_a_series_of_its_own() {
     words.extend(conditions);
     let output = lab(&words);
     let (summary, samples) = results(&out);
-    // At least four starts each, in four blocks; three at once come three at a time.
+    // At least four starts each, in four blocks; each of three workers has its share of every block.
     let expected = [
-        ("process, 1 at once", 4),
-        ("process, 3 at once", 12),
+        ("process, 1 worker", 4),
+        ("process, 3 workers", 12),
         ("process, 20 per second", 4),
         ("process, 0 running", 4),
         ("process, 2 running", 4),
@@ -60,6 +60,15 @@ fn every_condition_is_a_series_of_its_own() {
         assert_eq!(contender.startup_ns.unwrap().n, n, "{name}");
         assert!(String::from_utf8_lossy(&output.stdout).contains(name));
     }
+    // One contender, one null test for each condition; and too few starts for any verdict.
+    let tested: Vec<&str> = summary.null_tests.iter().map(|test| &*test.contender).collect();
+    assert_eq!(tested, expected.map(|(name, _)| name));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("4 runs are too few") && text.contains("no verdict"),
+        "{text}"
+    );
+    workers_overlap(&samples);
     // An open-loop start counts from when it was due, which is before it was made.
     let due = samples.iter().filter(|sample| sample.contender.ends_with("per second"));
     for sample in due {
@@ -67,6 +76,26 @@ fn every_condition_is_a_series_of_its_own() {
     }
     assert!(summary.provenance.conditions.is_some());
     assert!(out.join("charts/modes.svg").exists());
+}
+
+/// What counts of three workers was started while two others were under way.
+fn workers_overlap(samples: &[Sample]) {
+    let all: Vec<&Sample> = samples
+        .iter()
+        .filter(|sample| sample.contender == "process, 3 workers")
+        .collect();
+    let counted = all.iter().filter(|sample| sample.purpose == Purpose::Timed);
+    let mut alone = 0;
+    for sample in counted {
+        // A worker takes a moment from one end to the next start, so the neighbour may be between two: look at the whole
+        // time of the start, in which the others must have been at work.
+        let beside = all.iter().filter(|other| {
+            other.sequence != sample.sequence && other.start_ns < sample.end_ns && sample.start_ns < other.end_ns
+        });
+        alone += usize::from(beside.count() == 0);
+    }
+    assert_eq!(alone, 0, "a worker was alone");
+    assert!(all.iter().any(|sample| sample.purpose == Purpose::Warmup));
 }
 
 #[test]
@@ -98,6 +127,32 @@ fn the_harness_tells_what_it_adds() {
         text.contains("The harness adds") && text.contains("per launch"),
         "{text}"
     );
+    let output = lab(&["overhead", "--runs", "1", "--gap-ms", "0", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(found["n"] == 1 && found["whole_difference_ns"].is_f64(), "{found}");
+}
+
+#[test]
+fn conditions_are_told_as_json_too() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    let output = lab(&[
+        "compare",
+        "--contenders",
+        "process",
+        "--concurrency",
+        "1,2",
+        "--runs",
+        "1",
+        "--gap-ms",
+        "0",
+        "--json",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["summary"]["null_tests"].as_array().unwrap().len(), 2, "{told}");
+    assert_eq!(told["doubts"][0]["a"], "process, 2 workers", "{told}");
 }
 
 #[test]

@@ -209,7 +209,17 @@ fn work_is_timed_on_every_side() {
     let names = contenders("container");
     let study: Study<Cost> = run(
         place.path(),
-        &["cost", "--runs", "2", "--gap-ms", "1", "--contenders", &names],
+        &[
+            "cost",
+            "--runs",
+            "2",
+            "--gap-ms",
+            "1",
+            "--lessons",
+            "cpu,memory,syscalls",
+            "--contenders",
+            &names,
+        ],
     );
     assert_eq!(
         study.measured().count(),
@@ -234,6 +244,105 @@ fn work_is_timed_on_every_side() {
             );
         }
     }
+}
+
+/// Interfaces of the host, mounts and loop devices: what a network or a disk could leave behind.
+fn traces_of_equipment() -> Vec<String> {
+    let mut found: Vec<String> = fs::read_dir("/sys/class/net")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let ours = mounts.lines().filter(|line| line.contains("isolation-lab-"));
+    found.extend(ours.map(str::to_owned));
+    found.sort();
+    found
+}
+
+#[test]
+fn a_disk_and_a_network_are_worked_on_and_leave_nothing() {
+    let place = TempDir::new().unwrap();
+    let names = contenders("container");
+    let arguments = [
+        "cost",
+        "--runs",
+        "1",
+        "--gap-ms",
+        "0",
+        "--lessons",
+        "disk-read,disk-write,net-request,net-stream",
+        "--contenders",
+        &names,
+    ];
+    let before = traces_of_equipment();
+    let study: Study<Cost> = run(place.path(), &arguments);
+    let plain = study.of("process").unwrap();
+    let in_memory = plain.skipped.iter().any(|skipped| skipped.reason.contains("in memory"));
+    for (name, cost) in study.measured() {
+        let mut done: Vec<&str> = Vec::new();
+        for lesson in &cost.lessons {
+            done.extend(lesson.lesson.split(' ').next());
+            assert!(lesson.ns.p50 > 0 && lesson.ns.n == 1, "{name}: {lesson:?}");
+        }
+        match (geteuid().is_root(), in_memory) {
+            (true, false) => {
+                assert_eq!(
+                    done,
+                    ["disk-read", "disk-write", "net-request", "net-stream"],
+                    "{name}: {:?}",
+                    cost.skipped
+                );
+            }
+            (false, _) => {
+                println!("skipped: not root, so no network of the lab's own");
+                assert!(
+                    cost.skipped.iter().any(|skipped| skipped.fix.contains("as root")),
+                    "{name}"
+                );
+            }
+            (true, true) => println!("skipped: the temporary files lie in memory, and no disk can be made"),
+        }
+    }
+    // The lab kernel drives neither: listed with the reason, not dropped.
+    if names.contains("vm") {
+        let entry = study.contenders.iter().find(|entry| entry.name == "vm").unwrap();
+        assert!(entry.reason.as_ref().unwrap().contains("no driver"), "{entry:?}");
+    }
+    assert_eq!(traces_of_equipment(), before);
+    assert_eq!(using(place.path()), [""; 0]);
+    assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lab_that_is_interrupted_at_the_disk_leaves_nothing() {
+    let place = TempDir::new().unwrap();
+    let before = traces_of_equipment();
+    let arguments = [
+        "cost",
+        "--runs",
+        "100000",
+        "--lessons",
+        "disk-write,net-stream",
+        "--contenders",
+        "container",
+    ];
+    let mut command = lab(place.path(), &arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    let readings = place.path().join("out/cost.jsonl");
+    while fs::read_to_string(&readings).map_or(0, |text| text.lines().count()) < 2 {
+        assert!(begin.elapsed() < PATIENCE, "no reading in {PATIENCE:?}");
+        assert_eq!(child.try_wait().unwrap(), None, "lab ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert_eq!(traces_of_equipment(), before);
+    assert_eq!(using(place.path()), [""; 0]);
+    assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
 }
 
 #[test]

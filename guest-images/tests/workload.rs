@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -135,6 +136,86 @@ fn whoami_sees_this_machine() {
 }
 
 #[test]
+fn disk_writes_the_blocks_it_says_and_reads_past_the_cache() {
+    let workload = Workload::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data");
+    let path = file.to_str().unwrap();
+    // No operation: the file is made, and only that.
+    let first = workload.run(&["disk", "write", "0", path]);
+    assert!(first.status.success(), "{first:?}");
+    let before = fs::read(&file).unwrap();
+    assert_eq!(before.len(), 16 << 20);
+    let report = workload.report(&["disk", "write", "9", path]);
+    assert_eq!((&report["count"], &report["block_bytes"]), (&9.into(), &4096.into()));
+    let after = fs::read(&file).unwrap();
+    let mut changed: Vec<u8> = Vec::new();
+    for (old, new) in before.chunks(4096).zip(after.chunks(4096)) {
+        if old != new {
+            assert!(new.iter().all(|byte| *byte == new[0]));
+            changed.push(new[0]);
+        }
+    }
+    changed.sort_unstable();
+    assert_eq!(changed, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    // As many as there are, each once; more different ones there are not.
+    assert_eq!(workload.run(&["disk", "write", "4097", path]).status.code(), Some(1));
+
+    let read = workload.run(&["disk", "read", "64", path]);
+    if String::from_utf8_lossy(&read.stderr).contains("O_DIRECT") {
+        return println!("skipped: the temporary files' file system knows no O_DIRECT");
+    }
+    let report: Value = serde_json::from_slice(&read.stdout).unwrap();
+    assert_eq!(report["lesson"], "disk read");
+    assert_eq!(fs::read(&file).unwrap(), after);
+}
+
+#[test]
+fn net_sends_what_it_says() {
+    let workload = Workload::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let peer = std::thread::spawn(move || {
+        let (mut echo, _) = listener.accept().unwrap();
+        let mut bytes = 0;
+        let mut byte = [0];
+        while echo.read(&mut byte).unwrap() == 1 {
+            bytes += 1;
+            // The first says what is wanted.
+            match bytes {
+                1 => assert_eq!(byte, [b'e']),
+                _ => echo.write_all(&byte).unwrap(),
+            }
+        }
+        let (mut sink, _) = listener.accept().unwrap();
+        sink.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, [b's']);
+        let mut lengths = Vec::new();
+        let mut length = [0; 8];
+        while sink.read_exact(&mut length).is_ok() {
+            lengths.push(u64::from_le_bytes(length));
+            let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
+            sink.read_exact(&mut bytes).unwrap();
+            sink.write_all(&[1]).unwrap();
+        }
+        (bytes, lengths)
+    });
+    assert_eq!(workload.report(&["net", "request", "10", &address])["count"], 10);
+    assert_eq!(workload.report(&["net", "stream", "2", &address])["mebibytes"], 2);
+    // What is wanted, 16 to warm up, 10 that count; 1 MiB to warm up, 2 that count.
+    assert_eq!(peer.join().unwrap(), (27, vec![1 << 20, 2 << 20]));
+    for wrong in ["nowhere", "127.0.0.1"] {
+        assert_eq!(workload.run(&["net", "request", "1", wrong]).status.code(), Some(1));
+    }
+    // Nobody listens there any more.
+    let refused = workload.run(&["net", "stream", "1", &address]);
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("refused"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn crash_dies_of_sigsegv() {
     assert_eq!(Workload::new().run(&["crash"]).status.signal(), Some(11));
 }
@@ -165,12 +246,15 @@ fn wrong_usage_is_status_two_and_names_the_lessons() {
         &["cpu", "many"],
         &["exit", "-1"],
         &["memory", "1", "2"],
+        &["disk", "erase", "1", "file"],
     ] {
         let output = workload.run(words);
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert!(output.stdout.is_empty(), "{words:?}");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        for lesson in ["hello", "whoami", "cpu", "memory", "syscalls", "idle", "exit", "crash"] {
+        for lesson in [
+            "hello", "whoami", "cpu", "memory", "syscalls", "disk", "net", "idle", "exit", "crash",
+        ] {
             assert!(text.contains(lesson), "{words:?}: {text}");
         }
     }

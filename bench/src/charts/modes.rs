@@ -1,4 +1,4 @@
-//! Start-up against what was varied: the number started at once, the number running, the rate.
+//! Start-up against what was varied: the number of workers, the number running, the rate.
 //!
 //! Levels stand at equal distances in the order they were asked for; medians are joined by a line that bears the contender's
 //! name at its end, and a thin bar reaches up to the 90th percentile.
@@ -6,7 +6,7 @@
 use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
 use super::layout::{self, Scale};
 use super::startup::tick_label;
-use crate::modes::{LEVEL, MODE, OF};
+use crate::modes::{LEVEL, MODE, OF, doubt};
 use crate::results::{Distribution, Status, Summary};
 use crate::words::{self, Difference};
 
@@ -18,6 +18,8 @@ const AXIS_ROOM: f64 = 54.0;
 const NAMES: f64 = 190.0;
 /// Distance of two contenders' dots at the same level.
 const ASIDE: f64 = 5.0;
+/// Room for what stands against a verdict, beside a panel's heading.
+const WARNING: f64 = 420.0;
 /// Least distance of two names.
 const APART: f64 = 16.0;
 
@@ -100,6 +102,10 @@ fn panel(canvas: &mut Canvas, summary: &Summary, kind: &str, levels: &[String], 
     let highest = points().map(top_of).max().unwrap_or(1) as f64 / 1e6;
     let (low, high) = layout::log_domain(lowest, highest);
     canvas.heading(&format!("Start-up by {kind}"), (MARGIN, canvas.y + 10.0), LABEL_SIZE);
+    if let Some(warning) = warning(summary, kind) {
+        let text = layout::shorten(&warning, WARNING, SMALL_SIZE);
+        canvas.label(&text, (WIDTH - MARGIN, canvas.y + 10.0), Anchor::End, SMALL_SIZE, INK);
+    }
     let (left, right) = (MARGIN + AXIS_ROOM, WIDTH - MARGIN - NAMES);
     let (top, bottom) = (canvas.y + 32.0, canvas.y + 32.0 + HEIGHT);
     // Upwards: larger values at smaller places.
@@ -154,6 +160,25 @@ fn panel(canvas: &mut Canvas, summary: &Summary, kind: &str, levels: &[String], 
     canvas.y = (bottom + 46.0).max(lowest + APART);
 }
 
+/// Which of the panel's levels cannot be judged.
+fn warning(summary: &Summary, kind: &str) -> Option<String> {
+    let mut levels: Vec<&str> = Vec::new();
+    for found in &summary.comparisons {
+        let series = summary.contenders.iter().find(|one| one.name == found.a);
+        let Some(details) = series.map(|one| &one.details) else {
+            continue;
+        };
+        if let (Some(mode), Some(level)) = (details.get(MODE), details.get(LEVEL))
+            && mode == kind
+            && !levels.contains(&level.as_str())
+            && doubt(summary, found).is_some()
+        {
+            levels.push(level);
+        }
+    }
+    (!levels.is_empty()).then(|| format!("no verdict at {}: too few starts, or too noisy", levels.join(", ")))
+}
+
 /// Places in ascending order moved down as little as needed to be `apart` from each other.
 fn spread(places: &[f64], apart: f64) -> Vec<f64> {
     let mut spread: Vec<f64> = Vec::with_capacity(places.len());
@@ -168,7 +193,7 @@ fn spread(places: &[f64], apart: f64) -> Vec<f64> {
 fn title(summary: &Summary, panels: &[Panel]) -> String {
     let told = |line: &Line| {
         let found = summary.comparisons.iter().find(|found| found.a == line.last)?;
-        let apart = words::difference(found) == Difference::Apart;
+        let apart = words::difference(found) == Difference::Apart && doubt(summary, found).is_none();
         apart.then(|| format!("{} {} times as long", line.name, words::ratio(found.ratio)))
     };
     let sentence = panels.iter().find_map(|(kind, (levels, lines))| {
@@ -197,7 +222,7 @@ mod tests {
         for (index, name) in names.iter().enumerate() {
             for level in levels {
                 let mut one = blank.clone();
-                one.name = format!("{name}, {level} at once");
+                one.name = format!("{name}, {level} workers");
                 let p50 = 1_000_000 + level * 300_000 + index as u64 * 1_000;
                 one.startup_ns = one.startup_ns.map(|found| Distribution {
                     p50,
@@ -205,7 +230,7 @@ mod tests {
                     ..found
                 });
                 let level = level.to_string();
-                for (key, value) in [(MODE, "number started at once"), (LEVEL, level.as_str()), (OF, *name)] {
+                for (key, value) in [(MODE, "number of workers"), (LEVEL, level.as_str()), (OF, *name)] {
                     one.details.insert(key.into(), value.into());
                 }
                 summary.contenders.push(one);

@@ -3,7 +3,8 @@
 use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
 use super::layout::{self, Scale};
 use super::{Chart, Error, study};
-use crate::study::cost::{trusted, unit};
+use crate::study::cost::text::each;
+use crate::study::cost::{doubt, unit};
 use crate::study::results::{Cost, LessonCost, Study};
 use crate::words;
 
@@ -48,9 +49,16 @@ pub(super) fn sheet(found: &Study<Cost>) -> (String, Canvas) {
     let mut rules = Vec::new();
     for lesson in lessons {
         canvas.heading(lesson, (MARGIN, canvas.y + ROW / 2.0), LABEL_SIZE);
-        if !trusted(found, lesson) {
+        let doubted = doubt(found, lesson).is_some();
+        if doubted {
             let at = (right + 12.0, canvas.y + ROW / 2.0);
-            canvas.label("the null test failed: no verdict", at, Anchor::Start, SMALL_SIZE, INK);
+            canvas.label(
+                "too few runs, or too noisy: no verdict",
+                at,
+                Anchor::Start,
+                SMALL_SIZE,
+                INK,
+            );
         }
         canvas.y += ROW;
         for (name, entry, [low, ratio, high]) in compared().filter(|(_, entry, _)| entry.lesson == lesson) {
@@ -66,7 +74,7 @@ pub(super) fn sheet(found: &Study<Cost>) -> (String, Canvas) {
             ));
             rules.push(Shape::Dot((scale.place(ratio), y), DOT, color));
             canvas.label(
-                &figure(entry, ratio),
+                &figure(entry, (!doubted).then_some(ratio)),
                 (right + 12.0, y),
                 Anchor::Start,
                 SMALL_SIZE,
@@ -112,16 +120,17 @@ fn usable(lesson: &LessonCost) -> Option<[f64; 3]> {
         .then_some(all)
 }
 
-fn figure(entry: &LessonCost, ratio: f64) -> String {
-    let each = entry.ns.p50 as f64 / entry.operations.max(1) as f64;
+/// Without a ratio where there is no verdict.
+fn figure(entry: &LessonCost, ratio: Option<f64>) -> String {
     let exits = entry
         .exits_per_operation
         .map(|exits| format!(", {} exits", words::significant(exits, 2)));
-    let each = words::significant(each, 3);
-    let unit = unit(&entry.lesson);
+    let ratio = ratio.map(|ratio| format!("× {}: ", words::ratio(ratio)));
     format!(
-        "× {}: {each} ns/{unit}{}",
-        words::ratio(ratio),
+        "{}{}/{}{}",
+        ratio.unwrap_or_default(),
+        each(entry),
+        unit(&entry.lesson),
         exits.unwrap_or_default()
     )
 }
@@ -134,7 +143,7 @@ fn title(found: &Study<Cost>) -> String {
             .iter()
             .find(|entry| entry.lesson.split(' ').next() == Some(lesson))?;
         usable(entry)
-            .filter(|_| trusted(found, &entry.lesson))
+            .filter(|_| doubt(found, &entry.lesson).is_none())
             .map(|[_, ratio, _]| words::ratio(ratio))
     };
     match (relative("cpu"), relative("syscalls")) {

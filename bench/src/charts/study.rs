@@ -69,6 +69,7 @@ mod tests {
     use crate::contenders::Skipped;
     use crate::examples;
     use crate::results::{Comparison, Distribution, NullTest};
+    use crate::study::cost::lessons;
     use crate::study::results::{
         Aspect, Cost, Density, Entry, HostProcess, Identity, Ledger, LessonCost, Part, Point, Readings, SCHEMA, Series,
         Slope,
@@ -210,7 +211,8 @@ mod tests {
             }),
         };
         Cost {
-            lessons: ["cpu", "memory", "syscalls"].map(lesson).to_vec(),
+            lessons: lessons::NAMES.map(lesson).to_vec(),
+            skipped: Vec::new(),
         }
     }
 

@@ -186,6 +186,7 @@ fn no_race() -> Summary {
         contenders: Vec::new(),
         comparisons: Vec::new(),
         null_test: None,
+        null_tests: Vec::new(),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use super::{Contender, Request, Setup, command, shown};
+use super::{Contender, Request, Setup, Skipped, command, shown, words};
+use crate::equipment::wire::Side;
+use crate::equipment::{Disk, Equipment};
 use crate::image::PROGRAM;
 
 /// The workload in namespaces of its own, on the host's kernel.
@@ -21,6 +23,17 @@ impl Container {
             launcher: setup.launchers.container.clone(),
             rootfs: setup.image.rootfs(),
         }
+    }
+}
+
+impl Container {
+    /// The engine, its state on this disk.
+    fn engine(&self, disk: &Disk) -> Command {
+        let state = disk.engine_state();
+        let mut command = command(&self.launcher);
+        command.env("CONTAINER_STORE", state.join("store"));
+        command.env("CONTAINER_STATE", state);
+        command
     }
 }
 
@@ -41,6 +54,49 @@ impl Contender for Container {
 
     fn reports_phases(&self) -> bool {
         true
+    }
+
+    /// On a disk, the engine's container: what it writes lands in an overlay's upper directory on the disk, where that of
+    /// a raced one is memory. In a network, the raced one, in a network namespace made beforehand.
+    fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        Ok(Ok(match equipment {
+            Equipment::Disk(disk) => {
+                let mut command = self.engine(disk);
+                command.args(["run", "--rm", "--name", request.id, "workload"]);
+                command.args(words(request, Disk::file_in(Path::new("/"))));
+                command
+            }
+            Equipment::Net(wire) => {
+                let mut command = command(&self.launcher);
+                command.args(["run", "--without", "net", "--rootfs"]).arg(&self.rootfs);
+                command.arg("--").arg(PROGRAM);
+                command.args(words(request, wire.peer_by_cable().to_string()));
+                command
+            }
+        }))
+    }
+
+    fn network_side(&self) -> Side {
+        Side::Inside
+    }
+
+    fn equipment(&self, equipment: &Equipment) -> String {
+        match equipment {
+            Equipment::Disk(_) => "an overlay whose upper directory lies there".into(),
+            Equipment::Net(_) => "a cable (veth)".into(),
+        }
+    }
+
+    fn clean_up_equipped(&self, id: &str, equipment: &Equipment) {
+        if let Equipment::Disk(disk) = equipment {
+            // It complains when there is nothing to remove, which is the best case.
+            let remove = self
+                .engine(disk)
+                .args(["rm", "--force", id])
+                .stdin(Stdio::null())
+                .output();
+            drop(remove);
+        }
     }
 
     fn details(&self) -> BTreeMap<String, String> {

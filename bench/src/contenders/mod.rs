@@ -14,12 +14,14 @@ mod vm_linux;
 mod vm_restored;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::process::Command;
 
+use crate::equipment::Equipment;
+use crate::equipment::wire::Side;
 use crate::image::{self, Image};
 use crate::launchers::Launchers;
 
@@ -91,6 +93,32 @@ pub trait Contender: Sync {
     /// When a file the launch needs cannot be written.
     fn command(&self, request: &Request) -> io::Result<Command>;
 
+    /// The command that runs a lesson of the disk or of the network, the file or the peer added to its arguments.
+    ///
+    /// # Errors
+    /// [`Skipped`] for those that cannot have one. The command, as ever, fails when a file cannot be written.
+    fn equipped(&self, _request: &Request, _equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        Err(Skipped {
+            reason: format!("the lab gives {} neither disk nor network card", self.name()),
+            fix: "choose from process, container, vm-linux, crun, runc".into(),
+        })
+    }
+
+    /// In which network namespace its launcher is started for a lesson of the network.
+    fn network_side(&self) -> Side {
+        Side::Host
+    }
+
+    /// What the disk or the network it is given looks like from inside.
+    fn equipment(&self, _equipment: &Equipment) -> String {
+        String::new()
+    }
+
+    /// [`clean_up`](Contender::clean_up) for an equipped launch.
+    fn clean_up_equipped(&self, id: &str, _equipment: &Equipment) {
+        self.clean_up(id);
+    }
+
     /// Whether it takes `--marks-fd` and reports its phases.
     fn reports_phases(&self) -> bool {
         false
@@ -150,6 +178,12 @@ pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped>
             fix: format!("choose from {}", NAMES.join(", ")),
         }),
     }
+}
+
+/// The lesson's arguments with what it works on at their end.
+pub(crate) fn words(request: &Request, object: impl AsRef<OsStr>) -> Vec<OsString> {
+    let words = request.workload.iter().map(OsString::from);
+    words.chain([object.as_ref().to_owned()]).collect()
 }
 
 /// A command with the race's own small environment, so that nobody's shell set-up is part of a measurement.

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use super::{Contender, Request, SEARCH_PATH, Setup, Skipped, command, shown};
 use crate::cgroups;
+use crate::equipment::wire::Side;
+use crate::equipment::{Disk, Equipment};
 use crate::image::PROGRAM;
 use crate::launchers::sha256;
 
@@ -73,15 +75,28 @@ impl Oci {
     }
 
     /// The bundle for these arguments, written on first use: the warm-up launches come before the timed ones.
-    fn bundle(&self, workload: &[String]) -> io::Result<PathBuf> {
-        let bundle = self.bundles.join(&sha256(workload.join("\0").as_bytes())[..16]);
+    fn bundle(&self, workload: &[String], given: Given) -> io::Result<PathBuf> {
+        let what = format!("{}\0{given:?}", workload.join("\0"));
+        let bundle = self.bundles.join(&sha256(what.as_bytes())[..16]);
         let config = bundle.join("config.json");
         if !config.exists() {
             fs::create_dir_all(&bundle)?;
-            let text = config_json(&self.rootfs, workload, self.cgroup.as_deref()).to_string();
+            let text = config_json(&self.rootfs, workload, self.cgroup.as_deref(), given).to_string();
             fs::write(config, text)?;
         }
         Ok(bundle)
+    }
+
+    fn run(&self, id: &str, workload: &[String], given: Given) -> io::Result<Command> {
+        if let Some(state) = &self.state {
+            fs::create_dir_all(state)?;
+        }
+        let mut command = self.runtime();
+        command
+            .args(["run", "--bundle"])
+            .arg(self.bundle(workload, given)?)
+            .arg(id);
+        Ok(command)
     }
 
     fn runtime(&self) -> Command {
@@ -101,15 +116,33 @@ impl Contender for Oci {
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
-        if let Some(state) = &self.state {
-            fs::create_dir_all(state)?;
+        self.run(request.id, request.workload, Given::Nothing)
+    }
+
+    fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        let with = |object: String| [request.workload, &[object]].concat();
+        Ok(match equipment {
+            Equipment::Disk(disk) => disk.empty_folder().and_then(|folder| {
+                let file = Disk::file_in(Path::new(VOLUME)).to_string_lossy().into_owned();
+                self.run(request.id, &with(file), Given::Folder(&folder))
+            }),
+            Equipment::Net(wire) => self.run(
+                request.id,
+                &with(wire.peer_by_cable().to_string()),
+                Given::NetworkOfItsLauncher,
+            ),
+        })
+    }
+
+    fn network_side(&self) -> Side {
+        Side::Inside
+    }
+
+    fn equipment(&self, equipment: &Equipment) -> String {
+        match equipment {
+            Equipment::Disk(_) => "a file there, in a bind-mounted folder".into(),
+            Equipment::Net(_) => "a cable (veth)".into(),
         }
-        let mut command = self.runtime();
-        command
-            .args(["run", "--bundle"])
-            .arg(self.bundle(request.workload)?)
-            .arg(request.id);
-        Ok(command)
     }
 
     fn clean_up(&self, id: &str) {
@@ -156,6 +189,19 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Where a folder of the host is bound.
+const VOLUME: &str = "/tmp";
+
+/// What differs from the default configuration.
+#[derive(Clone, Copy, Debug)]
+enum Given<'a> {
+    Nothing,
+    /// A folder of the host at [`VOLUME`].
+    Folder(&'a Path),
+    /// No network namespace of its own.
+    NetworkOfItsLauncher,
+}
+
 /// First line of what `program --version` prints.
 pub fn version(program: &Path) -> Option<String> {
     let output = command(program).arg("--version").stdin(Stdio::null()).output().ok()?;
@@ -164,7 +210,7 @@ pub fn version(program: &Path) -> Option<String> {
 }
 
 /// OCI runtime specification, config.md; the values are those `runc spec` (`runc spec --rootless`) prints.
-fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>) -> Value {
+fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>, given: Given) -> Value {
     let rootless = !geteuid().is_root();
     let arguments: Vec<&str> = std::iter::once(PROGRAM)
         .chain(workload.iter().map(String::as_str))
@@ -172,6 +218,7 @@ fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>) -> Valu
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut namespaces: Vec<Value> = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
         .iter()
+        .filter(|&&kind| kind != "network" || !matches!(given, Given::NetworkOfItsLauncher))
         .map(|kind| json!({ "type": kind }))
         .collect();
     if rootless {
@@ -210,8 +257,11 @@ fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>) -> Valu
     } else {
         linux["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
     }
+    if let (Given::Folder(folder), Some(mounts)) = (given, config["mounts"].as_array_mut()) {
+        mounts.push(json!({ "destination": VOLUME, "type": "bind", "source": folder, "options": ["bind", "rw"] }));
+    }
     if let Some(path) = cgroup {
-        linux["cgroupsPath"] = json!(path);
+        config["linux"]["cgroupsPath"] = json!(path);
     }
     config
 }

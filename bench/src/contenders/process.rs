@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Contender, Request, Setup, command};
+use super::{Contender, Request, Setup, Skipped, command, words};
+use crate::equipment::{Disk, Equipment};
 
 /// The workload, spawned directly.
 pub struct Process {
@@ -33,6 +34,25 @@ impl Contender for Process {
         Ok(command)
     }
     // ANCHOR_END: command
+
+    fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        let words = match equipment {
+            Equipment::Disk(disk) => disk.empty_folder().map(|folder| words(request, Disk::file_in(&folder))),
+            Equipment::Net(wire) => Ok(words(request, wire.peer_by_loopback().to_string())),
+        };
+        Ok(words.map(|words| {
+            let mut command = command(&self.program);
+            command.args(words);
+            command
+        }))
+    }
+
+    fn equipment(&self, equipment: &Equipment) -> String {
+        match equipment {
+            Equipment::Disk(_) => "a file there".into(),
+            Equipment::Net(_) => "loopback".into(),
+        }
+    }
 
     fn details(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("isolation".into(), "none".into())])

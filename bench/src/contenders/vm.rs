@@ -7,7 +7,8 @@ use std::process::Command;
 
 use protocol::status;
 
-use super::{Contender, Request, Setup, command, shown};
+use super::{Contender, Request, Setup, Skipped, command, shown};
+use crate::equipment::Equipment;
 use crate::image::{self, Image, PROGRAM};
 
 /// The workload on a kernel of its own, on virtual hardware.
@@ -41,6 +42,10 @@ impl Contender for Vm {
         Ok(command)
     }
 
+    fn equipped(&self, _request: &Request, _equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        Err(no_devices())
+    }
+
     fn reports_phases(&self) -> bool {
         true
     }
@@ -68,6 +73,14 @@ impl Contender for Vm {
 
     fn fix(&self, status: i32) -> String {
         fix(status)
+    }
+}
+
+/// Why a VM of the lab kernel takes no part in a lesson of the disk or of the network.
+pub fn no_devices() -> Skipped {
+    Skipped {
+        reason: "the lab kernel has no driver for a disk or a network card".into(),
+        fix: "vm-linux shows the same VMM with a kernel that has".into(),
     }
 }
 

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use guest_images::linux::{self, Form};
 
-use super::{Contender, Request, Setup, Skipped, command, shown, vm};
+use super::{Contender, Request, Setup, Skipped, command, shown, vm, words};
+use crate::equipment::{Disk, Equipment};
 use crate::host;
 use crate::image::{self, Image, PROGRAM};
 use crate::launchers::sha256;
@@ -68,20 +69,61 @@ pub fn kernel_for_any_processor() -> Result<PathBuf, Skipped> {
     })
 }
 
+/// Where the guest's init mounts the disk.
+const DISK: &str = "/mnt";
+
+impl VmLinux {
+    /// The command up to the program.
+    fn machine(&self) -> Command {
+        let mut command = command(&self.launcher);
+        command.args(["run", "--memory", MEMORY, "--kernel"]).arg(&self.kernel);
+        command.arg("--initrd").arg(&self.initrd);
+        command
+    }
+}
+
 impl Contender for VmLinux {
     fn name(&self) -> &'static str {
         "vm-linux"
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
-        let mut command = command(&self.launcher);
-        command.args(["run", "--memory", MEMORY, "--kernel"]).arg(&self.kernel);
-        command.arg("--initrd").arg(&self.initrd);
+        let mut command = self.machine();
         if let Some(fd) = request.marks_fd {
             command.arg("--marks-fd").arg(fd.to_string());
         }
         command.arg("--").arg(PROGRAM).args(request.workload);
         Ok(command)
+    }
+
+    fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        let mut command = self.machine();
+        let object = match equipment {
+            Equipment::Disk(disk) => {
+                disk.has_raw()?;
+                match disk.fresh_raw() {
+                    Ok(raw) => command.arg("--disk").arg(raw),
+                    Err(error) => return Ok(Err(error)),
+                };
+                command.arg("--cmdline").arg(format!("lab.disk=/dev/vda:{DISK}"));
+                Disk::file_in(Path::new(DISK)).into_os_string()
+            }
+            Equipment::Net(wire) => {
+                let (tap, address) = wire.tap()?;
+                command.arg("--net").arg(format!("tap={tap}"));
+                command.arg("--cmdline").arg(format!("lab.ip={address}"));
+                wire.peer_by_tap().to_string().into()
+            }
+        };
+        command.arg("--").arg(PROGRAM).args(words(request, object));
+        Ok(Ok(command))
+    }
+
+    fn equipment(&self, equipment: &Equipment) -> String {
+        match equipment {
+            Equipment::Disk(_) => "ext4 on virtio-block, whose raw file lies there".into(),
+            Equipment::Net(_) => "virtio-net on a tap".into(),
+        }
     }
 
     fn reports_phases(&self) -> bool {

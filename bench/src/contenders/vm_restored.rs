@@ -11,7 +11,8 @@ use std::process::Command;
 
 use protocol::phase::Phase;
 
-use super::{Contender, Request, Setup, command, vm};
+use super::{Contender, Request, Setup, Skipped, command, vm};
+use crate::equipment::Equipment;
 use crate::image::{self, Image, PROGRAM};
 use crate::launchers::sha256;
 
@@ -79,6 +80,10 @@ impl Contender for VmRestored {
         }
         command.arg(self.snapshot(request.workload)?);
         Ok(command)
+    }
+
+    fn equipped(&self, _request: &Request, _equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        Err(vm::no_devices())
     }
 
     fn reports_phases(&self) -> bool {

@@ -1,66 +1,54 @@
 //! The ladders in words.
 
-use std::fmt::Write;
-
 use super::steps::{Ladder, Step};
 use crate::conditions::Conditions;
 use crate::results::Summary;
+use crate::table::{self, Paper};
 use crate::words;
 
 /// Both ladders, step by step, and whoever is missing with the reason.
 pub fn text(summary: &Summary, ladders: &[Ladder]) -> String {
+    on(summary, ladders, Paper::of_stdout())
+}
+
+fn on(summary: &Summary, ladders: &[Ladder], paper: Paper) -> String {
     let mut text = String::new();
     let ms = |ns: f64| words::significant(ns / 1e6, 3);
     for ladder in ladders {
-        let top = words::label(&ladder.side, &summary.provenance);
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{:<34}  {:>8}  {:>9}  95%",
-            format!("{top}, step by step"),
-            "p50 ms",
-            "step ms"
-        );
+        let top = format!("{}, step by step", words::label(&ladder.side, &summary.provenance));
+        let mut table = table::table(paper, &[&top, "p50 ms", "step ms", "95%"], |index| {
+            [1, 2].contains(&index)
+        });
         for step in &ladder.steps {
-            let _ = writeln!(
-                text,
-                "  {:<32}  {:>8}  {:>9}  {}",
-                step.adds,
-                ms(step.p50_ns),
-                signed(step),
-                bounds(step)
-            );
+            table.add_row([step.adds.clone(), ms(step.p50_ns), signed(step), bounds(step)]);
         }
+        text += &table::lines(&table);
         text.push('\n');
     }
-    if ladders
-        .iter()
-        .flat_map(|ladder| &ladder.steps)
-        .any(|step| !step.is_told())
-    {
-        text.push_str("~0: too small for this run to tell from nothing.\n\n");
+    let mut paragraphs: Vec<String> = Vec::new();
+    let steps = || ladders.iter().flat_map(|ladder| &ladder.steps);
+    if steps().any(|step| !step.is_told()) {
+        paragraphs.push("~0: too small for this run to tell from nothing.".into());
     }
     let (_, skipped) = words::measured_and_skipped(summary);
     for rung in skipped {
         let reason = rung.reason.as_deref().unwrap_or("no reason was recorded");
         let fix = rung.fix.as_deref().unwrap_or("");
-        let _ = writeln!(text, "{}: {reason}. To change that: {fix}\n", rung.name);
+        paragraphs.push(format!("{}: {reason}. To change that: {fix}", rung.name));
     }
-    if let Some(note) = summary.provenance.conditions.as_ref().and_then(Conditions::note) {
-        for line in words::wrap(&note, 80.0, |line| line.chars().count() as f64) {
-            let _ = writeln!(text, "{line}");
-        }
+    paragraphs.extend(summary.provenance.conditions.as_ref().and_then(Conditions::note));
+    if let Some(test) = summary.null_test.as_ref().filter(|test| !test.passed) {
+        paragraphs.push(format!(
+            "The machine is too noisy: {} raced against itself came out at {:.3} times its own time (95% {:.3} to {:.3}). \
+             Take no step for certain. Quieten the machine, or raise --runs.",
+            test.contender, test.ratio, test.ci95[0], test.ci95[1]
+        ));
+    }
+    for paragraph in paragraphs {
+        text += &table::paragraph(&paragraph, 0, paper);
         text.push('\n');
     }
-    if let Some(test) = summary.null_test.as_ref().filter(|test| !test.passed) {
-        let _ = writeln!(
-            text,
-            "The machine is too noisy: {} raced against itself came out at {:.3} times its own time (95% {:.3} to {:.3}).\n\
-             Take no step for certain. Quieten the machine, or raise --runs.\n",
-            test.contender, test.ratio, test.ci95[0], test.ci95[1]
-        );
-    }
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    text
 }
 
 fn signed(step: &Step) -> String {
@@ -96,6 +84,14 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is missing:\n{text}");
         }
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for width in [60, 80, 120] {
+            let paper = Paper { width, styled: false };
+            let text = on(&summary, &ladders(&summary, &samples), paper);
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(
+                widest.is_some_and(|widest| widest <= usize::from(width)),
+                "{width}:\n{text}"
+            );
+        }
     }
 }

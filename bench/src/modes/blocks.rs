@@ -5,13 +5,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use protocol::marks::monotonic_ns;
 
-use super::Mode;
+use super::{Mode, Series};
 use crate::compare::Options;
 use crate::contenders::{Contender, Request, Skipped};
 use crate::interrupt::Interrupt;
@@ -40,13 +41,18 @@ pub struct Runner<'a> {
     options: &'a Options,
     folder: &'a mut Folder,
     interrupt: &'a Interrupt,
-    sequence: u64,
+    sequence: AtomicU64,
     samples: Vec<Sample>,
     failed: BTreeMap<String, Skipped>,
 }
 
-/// One start, and when it was due if that is not when it was made.
-type Start = (Option<u64>, Result<Outcome, race::Error>);
+/// One start.
+struct Start {
+    purpose: Purpose,
+    /// When it was due, if that is not when it was made.
+    due: Option<u64>,
+    outcome: Result<Outcome, race::Error>,
+}
 
 impl<'a> Runner<'a> {
     /// Nothing started yet.
@@ -55,7 +61,7 @@ impl<'a> Runner<'a> {
             options,
             folder,
             interrupt,
-            sequence: 0,
+            sequence: AtomicU64::new(0),
             samples: Vec::new(),
             failed: BTreeMap::new(),
         }
@@ -66,42 +72,30 @@ impl<'a> Runner<'a> {
         (self.samples, self.failed)
     }
 
-    /// At least `starts` starts of `contender` under `mode`, written down as `name`'s.
+    /// At least `starts` starts of `contender` that count, under the condition of `series`.
     ///
     /// # Errors
     /// Interruption, and failures of the harness. A contender that fails ends its series only.
-    pub fn block(
-        &mut self,
-        contender: &dyn Contender,
-        mode: Mode,
-        name: &str,
-        starts: usize,
-    ) -> Result<(), race::Error> {
-        if self.failed.contains_key(name) {
+    pub fn block(&mut self, contender: &dyn Contender, series: &Series, starts: usize) -> Result<(), race::Error> {
+        if self.failed.contains_key(&series.name) {
             return Ok(());
         }
-        match mode {
-            Mode::Cold => self.one_by_one(contender, name, starts, true),
-            Mode::Warm => self.one_by_one(contender, name, starts, false),
-            Mode::Running(n) => self.with_running(contender, name, starts, n as usize),
-            Mode::AtOnce(n) => {
-                for _ in 0..starts.div_ceil(n as usize) {
-                    self.pause()?;
-                    let due = vec![None; n as usize];
-                    let made = self.together(contender, &due);
-                    self.keep_all(contender, name, made)?;
-                }
-                Ok(())
+        match series.mode {
+            Mode::Cold => self.one_by_one(contender, series, starts, true),
+            Mode::Warm => self.one_by_one(contender, series, starts, false),
+            Mode::Running(n) => self.with_running(contender, series, starts, n as usize),
+            Mode::Workers(n) => {
+                self.pause()?;
+                let made = self.workers(contender, series.purpose, starts, n as usize);
+                self.keep_all(contender, series, made)
             }
             Mode::Rate(rate) => {
                 self.pause()?;
                 // A moment for the threads to be there before the first is due.
                 let first = monotonic_ns() + 20_000_000;
-                let due: Vec<_> = (0..starts)
-                    .map(|i| Some(first + (i as f64 * 1e9 / rate) as u64))
-                    .collect();
-                let made = self.together(contender, &due);
-                self.keep_all(contender, name, made)
+                let due: Vec<u64> = (0..starts).map(|i| first + (i as f64 * 1e9 / rate) as u64).collect();
+                let made = self.arriving(contender, series.purpose, &due);
+                self.keep_all(contender, series, made)
             }
         }
     }
@@ -116,59 +110,94 @@ impl<'a> Runner<'a> {
     fn one_by_one(
         &mut self,
         contender: &dyn Contender,
-        name: &str,
+        series: &Series,
         starts: usize,
         cold: bool,
     ) -> Result<(), race::Error> {
         for _ in 0..starts {
             if cold {
                 drop_caches().map_err(|source| race::Error::Prepare {
-                    contender: name.into(),
+                    contender: series.name.clone(),
                     source,
                 })?;
             }
             self.pause()?;
-            let id = self.next_id();
-            let made = (None, once(contender, &id, self.options, self.interrupt));
-            self.keep_all(contender, name, vec![(id, made)])?;
-            if self.failed.contains_key(name) {
+            let made = Start {
+                purpose: series.purpose,
+                due: None,
+                outcome: once(contender, &self.next_id(), self.options, self.interrupt),
+            };
+            self.keep_all(contender, series, vec![made])?;
+            if self.failed.contains_key(&series.name) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Each start in a thread of its own: when it is due, or all together.
-    fn together(&mut self, contender: &dyn Contender, due: &[Option<u64>]) -> Vec<(String, Start)> {
-        let ids: Vec<String> = due.iter().map(|_| self.next_id()).collect();
-        let (options, interrupt) = (self.options, self.interrupt);
-        let ready = Barrier::new(due.len());
+    /// `n` workers, each a closed loop: it starts the next as soon as its last has ended. What counts is started while all
+    /// the others are at work: a worker's first start does not, for they begin together, and who has its share goes on until
+    /// all have.
+    fn workers(&self, contender: &dyn Contender, purpose: Purpose, starts: usize, n: usize) -> Vec<Start> {
+        let share = starts.div_ceil(n);
+        let (finished, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let together = Barrier::new(n);
+        let worker = || {
+            together.wait();
+            let mut made: Vec<Start> = Vec::new();
+            // One more than its share: the first.
+            while finished.load(Ordering::SeqCst) < n && !failed.load(Ordering::SeqCst) {
+                let counts = (1..=share).contains(&made.len());
+                let outcome = once(contender, &self.next_id(), self.options, self.interrupt);
+                if !outcome.as_ref().is_ok_and(|outcome| outcome.reached_the_finish_line(0)) {
+                    failed.store(true, Ordering::SeqCst);
+                }
+                made.push(Start {
+                    purpose: if counts { purpose } else { Purpose::Warmup },
+                    due: None,
+                    outcome,
+                });
+                if made.len() == share + 1 {
+                    finished.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+            made
+        };
         thread::scope(|scope| {
-            let threads: Vec<_> = due
-                .iter()
-                .zip(&ids)
-                .map(|(&due, id)| {
-                    let ready = &ready;
-                    scope.spawn(move || {
-                        ready.wait();
-                        let wait = due.map_or(0, |due| due.saturating_sub(monotonic_ns()));
-                        thread::sleep(Duration::from_nanos(wait));
-                        (due, once(contender, id, options, interrupt))
-                    })
-                })
-                .collect();
-            let made = threads.into_iter().zip(&ids).filter_map(|(thread, id)| {
-                // A thread that panicked has printed why; its start is missing from the samples.
-                Some((id.clone(), thread.join().ok()?))
-            });
-            made.collect()
+            let threads: Vec<_> = (0..n).map(|_| scope.spawn(worker)).collect();
+            // A thread that panicked has printed why; its starts are missing from the samples.
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().ok())
+                .flatten()
+                .collect()
+        })
+    }
+
+    /// Each start in a thread of its own, when it is due.
+    fn arriving(&self, contender: &dyn Contender, purpose: Purpose, due: &[u64]) -> Vec<Start> {
+        let ready = Barrier::new(due.len());
+        let start = |due: u64| {
+            ready.wait();
+            thread::sleep(Duration::from_nanos(due.saturating_sub(monotonic_ns())));
+            Start {
+                purpose,
+                due: Some(due),
+                outcome: once(contender, &self.next_id(), self.options, self.interrupt),
+            }
+        };
+        let start = &start;
+        thread::scope(|scope| {
+            let threads: Vec<_> = due.iter().map(|&due| scope.spawn(move || start(due))).collect();
+            // As above.
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
         })
     }
 
     fn with_running(
         &mut self,
         contender: &dyn Contender,
-        name: &str,
+        series: &Series,
         starts: usize,
         n: usize,
     ) -> Result<(), race::Error> {
@@ -180,14 +209,14 @@ impl<'a> Runner<'a> {
                 Ok(Ok(running)) => idle.push((id, running)),
                 Ok(Err(complaint)) => {
                     let reason = format!("with {} of {n} running, the next {complaint}", idle.len());
-                    self.give_up(contender, name, reason, 0);
+                    self.give_up(contender, &series.name, reason, 0);
                     break;
                 }
                 Err(error) => result = Err(error),
             }
         }
         if result.is_ok() && idle.len() == n {
-            result = self.one_by_one(contender, name, starts, false);
+            result = self.one_by_one(contender, series, starts, false);
         }
         for (id, running) in &mut idle {
             contender.clean_up(id);
@@ -232,15 +261,10 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn keep_all(
-        &mut self,
-        contender: &dyn Contender,
-        name: &str,
-        made: Vec<(String, Start)>,
-    ) -> Result<(), race::Error> {
+    fn keep_all(&mut self, contender: &dyn Contender, series: &Series, made: Vec<Start>) -> Result<(), race::Error> {
         let mut result = Ok(());
-        for (_, (due, outcome)) in made {
-            let outcome = match outcome {
+        for start in made {
+            let outcome = match start.outcome {
                 Ok(outcome) => outcome,
                 // The others of the block are kept first.
                 Err(error) => {
@@ -249,19 +273,20 @@ impl<'a> Runner<'a> {
                 }
             };
             let complaint = (!outcome.reached_the_finish_line(0)).then(|| outcome.complaint(self.options.limit));
-            let sample = sample(name, self.samples.len() as u64 + 1, due, &outcome);
+            let mut sample = sample(&series.name, self.samples.len() as u64 + 1, start.due, &outcome);
+            sample.purpose = start.purpose;
             self.folder.append(&sample)?;
             self.samples.push(sample);
             if let Some(complaint) = complaint {
-                self.give_up(contender, name, complaint, outcome.exit_status);
+                self.give_up(contender, &series.name, complaint, outcome.exit_status);
             }
         }
         result
     }
 
-    fn next_id(&mut self) -> String {
-        self.sequence += 1;
-        format!("isolation-lab-{}-{}", std::process::id(), self.sequence)
+    fn next_id(&self) -> String {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        format!("isolation-lab-{}-{sequence}", std::process::id())
     }
 
     /// A series that fails once is over: its figures would be those of the starts that happened to work.

@@ -1,9 +1,10 @@
-//! Start-up under other conditions than one warm start after another: cold, several at once, arriving at a given rate, with
-//! others running.
+//! Start-up under other conditions than one warm start after another: cold, several workers at a time, arriving at a given
+//! rate, with others running.
 //!
 //! `lab compare --cold`, `--concurrency`, `--rate`, `--running`. Each condition of each contender is a series of its own with
-//! its own line in the summary (`container, 4 at once`); series are cut into blocks, and the blocks are interleaved as launches
-//! are in a race.
+//! its own line in the summary (`container, 4 workers`); series are cut into blocks, and the blocks are interleaved as launches
+//! are in a race. Under each condition one contender has a second series, for a null test: noise under load is not the noise
+//! of a quiet machine ([`doubt`]).
 
 mod blocks;
 mod table;
@@ -16,21 +17,22 @@ use clap::Args;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::compare::Options;
+use crate::compare::{self, Options};
 use crate::conditions::Reading;
-use crate::contenders::{self, Contender, Request, Setup, Skipped};
+use crate::contenders::{self, Contender as Launched, Request, Setup, Skipped};
 use crate::evaluate::{self, Known};
 use crate::image::{self, Image};
 use crate::interrupt::Interrupt;
 use crate::launchers::{self, Launchers};
 use crate::provenance;
 use crate::race;
-use crate::results::{Provenance, Sample, Summary};
+use crate::results::{Comparison, Contender, NullTest, Provenance, Purpose, Sample, Summary};
 use crate::schedule;
 use crate::series_namespace;
 use crate::store::{self, Folder};
+use crate::verdict;
 
-pub use table::text;
+pub use table::{text, told};
 
 /// Blocks each series is cut into.
 const BLOCKS: usize = 4;
@@ -48,7 +50,7 @@ pub struct Arguments {
     /// Start with the page cache dropped, and warm, by turns (needs root).
     #[arg(long, help_heading = "Conditions")]
     pub cold: bool,
-    /// Start this many at once, each timed.
+    /// So many workers, each of which starts the next as soon as its last has ended (closed loop).
     #[arg(long, value_delimiter = ',', value_name = "N,...", help_heading = "Conditions", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub concurrency: Vec<u32>,
     /// Starts per second, whether or not those before are over; timed from when each was due.
@@ -117,7 +119,7 @@ impl Arguments {
         if self.cold {
             modes.extend([Mode::Warm, Mode::Cold]);
         }
-        modes.extend(self.concurrency.iter().map(|&n| Mode::AtOnce(n)));
+        modes.extend(self.concurrency.iter().map(|&n| Mode::Workers(n)));
         modes.extend(self.rate.iter().map(|&rate| Mode::Rate(rate)));
         modes.extend(self.running.iter().map(|&n| Mode::Running(n)));
         modes
@@ -131,8 +133,8 @@ pub enum Mode {
     Warm,
     /// With the page cache, directory entries and inodes dropped before each start.
     Cold,
-    /// So many at once.
-    AtOnce(u32),
+    /// With so many workers, each starting one after another without a pause.
+    Workers(u32),
     /// So many a second, timed from when they were due.
     Rate(f64),
     /// With so many of the same running.
@@ -144,7 +146,7 @@ impl Mode {
     pub fn kind(self) -> &'static str {
         match self {
             Mode::Warm | Mode::Cold => "page cache",
-            Mode::AtOnce(_) => "number started at once",
+            Mode::Workers(_) => "number of workers",
             Mode::Rate(_) => "starts per second",
             Mode::Running(_) => "number already running",
         }
@@ -155,7 +157,7 @@ impl Mode {
         match self {
             Mode::Warm => "warm".into(),
             Mode::Cold => "cold".into(),
-            Mode::AtOnce(n) | Mode::Running(n) => n.to_string(),
+            Mode::Workers(n) | Mode::Running(n) => n.to_string(),
             Mode::Rate(rate) => rate.to_string(),
         }
     }
@@ -166,7 +168,8 @@ impl fmt::Display for Mode {
         match self {
             Mode::Warm => f.write_str("warm"),
             Mode::Cold => f.write_str("cold"),
-            Mode::AtOnce(n) => write!(f, "{n} at once"),
+            Mode::Workers(1) => f.write_str("1 worker"),
+            Mode::Workers(n) => write!(f, "{n} workers"),
             Mode::Rate(rate) => write!(f, "{rate} per second"),
             Mode::Running(n) => write!(f, "{n} running"),
         }
@@ -221,6 +224,8 @@ struct Series {
     contender: usize,
     mode: Mode,
     name: String,
+    /// [`Purpose::Timed`], or [`Purpose::Null`] for the second series of the null test.
+    purpose: Purpose,
 }
 
 /// Measures every series, and leaves samples and summary in the results folder.
@@ -263,8 +268,8 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
     let mut ran = Ok(());
     'rounds: for round in schedule::rounds(series.len(), BLOCKS) {
         for index in round {
-            let Series { contender, mode, name } = &series[index];
-            ran = runner.block(&*ready[*contender], *mode, name, options.runs.div_ceil(BLOCKS));
+            let one = &series[index];
+            ran = runner.block(&*ready[one.contender], one, options.runs.div_ceil(BLOCKS));
             if ran.is_err() {
                 break 'rounds;
             }
@@ -286,7 +291,14 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
         entry.skipped = failed.get(name).cloned().or(entry.skipped.take());
     }
     let firsts = firsts(&series);
-    let summary = evaluate::summary_of(provenance, &known, &samples, None, |measured| chosen(measured, &firsts));
+    let mut summary = evaluate::summary_of(provenance, &known, &samples, None, |measured| chosen(measured, &firsts));
+    let twice = series.iter().filter(|one| one.purpose == Purpose::Null);
+    summary.null_tests = twice
+        .filter_map(|one| evaluate::null_test(&one.name, &samples))
+        .collect();
+    // For a reader who asks for one alone: the worst news there are.
+    let failed = summary.null_tests.iter().find(|test| !test.passed);
+    summary.null_test = failed.or(summary.null_tests.first()).cloned();
     folder.write_summary(&summary)?;
     Ok(Done {
         summary,
@@ -307,7 +319,7 @@ fn chosen<'a>(measured: &[&'a str], pairs: &[(String, String)]) -> Vec<(&'a str,
 fn firsts(series: &[Series]) -> Vec<(String, String)> {
     let mut firsts: BTreeMap<(usize, &str), &str> = BTreeMap::new();
     let mut pairs = Vec::new();
-    for one in series {
+    for one in series.iter().filter(|one| one.purpose == Purpose::Timed) {
         match firsts.entry((one.contender, one.mode.kind())) {
             std::collections::btree_map::Entry::Vacant(place) => {
                 place.insert(&one.name);
@@ -321,7 +333,7 @@ fn firsts(series: &[Series]) -> Vec<(String, String)> {
 }
 
 /// Every series with what is known of it, the contenders that can run here, and their series.
-type Prepared = (Vec<(String, Known)>, Vec<Box<dyn Contender>>, Vec<Series>);
+type Prepared = (Vec<(String, Known)>, Vec<Box<dyn Launched>>, Vec<Series>);
 
 fn prepare(options: &Options, modes: &[Mode], setup: &Setup, interrupt: &Interrupt) -> Result<Prepared, Error> {
     let (mut known, mut ready, mut series) = (Vec::new(), Vec::new(), Vec::new());
@@ -348,6 +360,7 @@ fn prepare(options: &Options, modes: &[Mode], setup: &Setup, interrupt: &Interru
                         contender: ready.len(),
                         mode,
                         name: format!("{name}, {mode}"),
+                        purpose: Purpose::Timed,
                     };
                     known.push((
                         one.name.clone(),
@@ -362,12 +375,42 @@ fn prepare(options: &Options, modes: &[Mode], setup: &Setup, interrupt: &Interru
             }
         }
     }
+    if let Some(null) = compare::null_contender(&ready) {
+        let again: Vec<Series> = series
+            .iter()
+            .filter(|one| one.contender == null)
+            .map(|one| Series {
+                name: one.name.clone(),
+                purpose: Purpose::Null,
+                ..*one
+            })
+            .collect();
+        series.extend(again);
+    }
     Ok((known, ready, series))
+}
+
+/// What stands against a verdict on the difference between two series: too few starts, or a null test under one of their
+/// conditions that did not pass. None: nothing.
+pub fn doubt(summary: &Summary, found: &Comparison) -> Option<String> {
+    let of = |name: &str| summary.contenders.iter().find(|one| one.name == name);
+    let pair = [of(&found.a)?, of(&found.b)?];
+    let fewest = pair.iter().filter_map(|one| one.startup_ns).map(|found| found.n).min();
+    verdict::too_few(fewest.unwrap_or(0)).or_else(|| {
+        let condition = |one: &Contender| [MODE, LEVEL].map(|key| one.details.get(key).cloned());
+        pair.iter().find_map(|one| {
+            let under = |test: &&NullTest| of(&test.contender).is_some_and(|own| condition(own) == condition(one));
+            match summary.null_tests.iter().find(under) {
+                Some(test) => verdict::noise(test),
+                None => Some("nobody raced against itself under the same condition.".into()),
+            }
+        })
+    })
 }
 
 /// One start: None when it went well.
 fn try_once(
-    contender: &dyn Contender,
+    contender: &dyn Launched,
     options: &Options,
     interrupt: &Interrupt,
 ) -> Result<Option<Skipped>, race::Error> {
@@ -411,15 +454,16 @@ mod tests {
             contender,
             mode,
             name: format!("{contender}, {mode}"),
+            purpose: Purpose::Timed,
         };
         let series = [
-            one(0, Mode::AtOnce(1)),
-            one(0, Mode::AtOnce(4)),
+            one(0, Mode::Workers(1)),
+            one(0, Mode::Workers(4)),
             one(0, Mode::Running(0)),
-            one(1, Mode::AtOnce(1)),
-            one(1, Mode::AtOnce(4)),
+            one(1, Mode::Workers(1)),
+            one(1, Mode::Workers(4)),
         ];
-        let expected = [("0, 4 at once", "0, 1 at once"), ("1, 4 at once", "1, 1 at once")];
+        let expected = [("0, 4 workers", "0, 1 worker"), ("1, 4 workers", "1, 1 worker")];
         assert_eq!(firsts(&series), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 }

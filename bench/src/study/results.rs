@@ -290,14 +290,28 @@ pub struct HostProcess {
 pub struct Cost {
     /// One for each lesson.
     pub lessons: Vec<LessonCost>,
+    /// Those it could not do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedLesson>,
+}
+
+/// A lesson a contender could not do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedLesson {
+    /// Its name and argument.
+    pub lesson: String,
+    /// Why.
+    pub reason: String,
+    /// What would change that.
+    pub fix: String,
 }
 
 /// What one lesson takes, by the program's own clock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LessonCost {
-    /// The workload's arguments: `cpu 20000000`.
+    /// Its name and argument: `cpu 20000000`, `disk-read 400`.
     pub lesson: String,
-    /// Operations in it: rounds, pages, system calls.
+    /// Operations in it: rounds, pages, system calls, reads, exchanges.
     pub operations: u64,
     /// Nanoseconds of each run.
     pub ns: crate::results::Distribution,

@@ -101,7 +101,8 @@ pub fn crash() -> c_int {
 }
 // ANCHOR_END: crash
 
-fn xorshift(mut state: u64) -> u64 {
+/// One round of xorshift64.
+pub fn xorshift(mut state: u64) -> u64 {
     state ^= state >> 12;
     state ^= state << 25;
     state ^ (state >> 27)
@@ -112,7 +113,8 @@ pub fn say(text: &str) -> c_int {
     emit(libc::STDOUT_FILENO, text)
 }
 
-fn complain(text: &str) -> c_int {
+/// Writes `text` to standard error; returns the status of a failure.
+pub fn complain(text: &str) -> c_int {
     emit(libc::STDERR_FILENO, text);
     1
 }

@@ -6,7 +6,9 @@
 
 #![no_main]
 
+mod disk;
 mod lessons;
+mod net;
 mod whoami;
 
 use std::ffi::{CStr, c_char, c_int};
@@ -18,6 +20,10 @@ const USAGE: &str = "usage: workload LESSON
   cpu [N]      a checksum over N rounds of fixed work (default 20000000)
   memory N     touch N MiB, print a checksum
   syscalls N   N getpid calls, nanoseconds each
+  disk read N FILE      N reads of 4 KiB at scattered places of FILE, past the page cache
+  disk write N FILE     N writes of 4 KiB to FILE, each followed by fsync
+  net request N PEER    N times one byte to the lab's peer at ADDRESS:PORT and back
+  net stream N PEER     N MiB to that peer
   idle         print a line, then sleep until killed
   exit N       exit with status N
   crash        write through a null pointer
@@ -32,6 +38,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let words = match argc {
         2 => &[argument(1)][..],
         3 => &[argument(1), argument(2)][..],
+        5 => &[argument(1), argument(2), argument(3), argument(4)][..],
         _ => &[],
     };
     match words {
@@ -41,6 +48,10 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         ["cpu", rounds] => number(rounds, lessons::cpu),
         ["memory", mebibytes] => number(mebibytes, lessons::memory),
         ["syscalls", count] => number(count, lessons::syscalls),
+        ["disk", "read", count, file] => number(count, |count| disk::read(count, file)),
+        ["disk", "write", count, file] => number(count, |count| disk::write(count, file)),
+        ["net", "request", count, peer] => number(count, |count| net::request(count, peer)),
+        ["net", "stream", mebibytes, peer] => number(mebibytes, |mebibytes| net::stream(mebibytes, peer)),
         ["idle"] => lessons::idle(),
         ["exit", status] => number(status, |status| status as c_int),
         ["crash"] => lessons::crash(),
