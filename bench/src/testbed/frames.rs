@@ -160,13 +160,14 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for bytes in [
-            [9, 0, 0, 0, 0],
-            [OUTPUT, 255, 255, 255, 255],
-            [END, 0, 0, 0, 0],
-            [ALIVE, 1, 0, 0, 0],
+            &[9, 0, 0, 0, 0][..],
+            &[OUTPUT, 255, 255, 255, 255],
+            &[END, 0, 0, 0, 0],
+            // A byte where none belongs.
+            &[ALIVE, 1, 0, 0, 0, 0],
         ] {
             let mut receiver = Receiver::default();
-            receiver.take(&bytes);
+            receiver.take(bytes);
             assert!(receiver.frame().is_err());
         }
     }
