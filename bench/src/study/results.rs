@@ -317,7 +317,8 @@ pub struct LessonCost {
     pub ns: crate::results::Distribution,
     /// Against the plain process: ratio of medians with its interval. None for the plain process itself.
     pub relative: Option<crate::results::Comparison>,
-    /// Exits from the guest for one operation, by the VMM's ledger. None for those that hold no guest.
+    /// Exits from the guest for one operation, by the VMM's ledger: median of three pairs of runs. None for those that hold
+    /// no guest.
     pub exits_per_operation: Option<f64>,
     /// The plain process against itself. Only with the plain process.
     #[serde(default, skip_serializing_if = "Option::is_none")]

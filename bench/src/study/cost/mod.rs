@@ -4,7 +4,8 @@
 //! The workload's lessons time themselves, so no start-up is in these figures. Contenders take turns, round by round, as
 //! in a race; the plain process runs twice in every round, and where it seems to differ from itself the machine is too
 //! noisy for a verdict. What explains a VM's figure is how often the guest is left: KVM's own count at the end of the
-//! ledger (`vmm run --trace`) of two runs of different length, the difference of exits over the difference of work.
+//! ledger (`vmm run --trace`) of two runs of different length, the difference of exits over the difference of work; the
+//! median of three such pairs.
 
 mod at_work;
 pub mod lessons;
@@ -22,7 +23,7 @@ use self::at_work::{AtWork, Equipments};
 pub use self::lessons::unit;
 use self::lessons::{LESSONS, Lesson};
 pub use self::trust::doubt;
-use super::results::{Cost, Entry, LessonCost, SkippedLesson};
+use super::results::{Cost, Entry, LessonCost, Readings, SkippedLesson};
 use super::{Bench, Common, Error, keep, once_each};
 use crate::contenders::{Contender, NAMES, Request, Skipped};
 use crate::interrupt::Interrupt;
@@ -34,6 +35,9 @@ const DEFAULT: [&str; 7] = ["process", "container", "vm", "vm-restored", "vm-lin
 const LIMIT: Duration = Duration::from_secs(120);
 /// Rounds that fill caches before anything counts.
 const WARMUPS: usize = 1;
+/// Pairs of runs whose exits are counted; the figure is their median. A device that is asked while it is at work is left
+/// less often for each piece, so that timing decides the count.
+const LEDGERS: usize = 3;
 
 /// Options of `lab cost`.
 #[derive(Args, Clone, Debug)]
@@ -236,9 +240,13 @@ impl<'a> Work<'a> {
             // What the start adds, and its scatter, must be little beside the difference.
             let (short, long) = ((lesson.amount / 2).max(1), lesson.amount * 2);
             let count = |amount| ledger(bench, &at_work, lesson, amount, interrupt);
-            if let (Some(fewer), Some(more)) = (count(short), count(long)) {
-                let operations = (long - short) * lesson.operations;
-                found.insert(lesson.name, more.saturating_sub(fewer) as f64 / operations as f64);
+            let operations = ((long - short) * lesson.operations) as f64;
+            let pairs: Option<Vec<f64>> = (0..LEDGERS)
+                .map(|_| Some(count(long)?.saturating_sub(count(short)?) as f64 / operations))
+                .collect();
+            // One that failed would leave a figure of the others.
+            if let Some(each) = pairs.as_deref().and_then(Readings::of) {
+                found.insert(lesson.name, each.median);
             }
         }
         found
