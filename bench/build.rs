@@ -1,5 +1,5 @@
-//! Builds the launchers `vmm` and `container` as static programs, so that `lab` carries them whichever way it was built
-//! itself, and notes the revision they were built from.
+//! Builds the launchers `vmm` and `container` as static programs, and the engine that `container` becomes for what has a
+//! name, so that `lab` carries them whichever way it was built itself, and notes the revision they were built from.
 
 use std::process::Command;
 
@@ -19,9 +19,14 @@ fn build() -> Result<(), Error> {
         "../Cargo.toml",
         "../Cargo.lock",
     ]);
-    for (package, variable) in [("vmm", "LAB_BUILT_VMM"), ("container", "LAB_BUILT_CONTAINER")] {
+    for (package, name, variable) in [
+        ("vmm", "vmm", "LAB_BUILT_VMM"),
+        ("container", "container", "LAB_BUILT_CONTAINER"),
+        ("container", "container-engine", "LAB_BUILT_ENGINE"),
+    ] {
         let path = guest_builder::build(Binary {
             package,
+            name,
             target: STATIC_LINUX,
             profile: "launcher",
             features: "",

@@ -19,6 +19,7 @@ fn build() -> Result<(), Error> {
     ]);
     let kernel = guest_builder::build(Binary {
         package: "kernel",
+        name: "kernel",
         target: BARE_METAL,
         profile: "guest",
         features: "bare-metal",
@@ -27,6 +28,7 @@ fn build() -> Result<(), Error> {
     let program = |package| {
         guest_builder::build(Binary {
             package,
+            name: package,
             target: STATIC_LINUX,
             profile: "guest",
             features: "",

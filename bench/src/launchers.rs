@@ -16,6 +16,11 @@ use sha2::{Digest, Sha256};
 
 static VMM: &[u8] = include_bytes!(env!("LAB_BUILT_VMM"));
 static CONTAINER: &[u8] = include_bytes!(env!("LAB_BUILT_CONTAINER"));
+/// What `container` becomes for all but a plain run: not raced, but its user's and the testbed's.
+static ENGINE: &[u8] = include_bytes!(env!("LAB_BUILT_ENGINE"));
+
+/// The name by which `container` finds it, beside itself.
+pub const ENGINE_NAME: &str = "container-engine";
 
 /// Names another `vmm` to race.
 pub const VMM_VARIABLE: &str = "LAB_VMM";
@@ -71,9 +76,9 @@ impl Launchers {
         let vmm = named(vmm, VMM_VARIABLE, "--vmm or LAB_VMM")?;
         let container = named(container, CONTAINER_VARIABLE, "--container or LAB_CONTAINER")?;
         let mut private = None;
-        let mut unpacked = |name: &str, bytes: &[u8]| -> Result<PathBuf, Error> {
+        let mut unpacked = |programs: &[Program]| -> Result<PathBuf, Error> {
             if let Some(cache) = cache_directory()
-                && let Ok(path) = unpack(&cache, name, bytes)
+                && let Ok(path) = unpack(&cache, programs)
             {
                 return Ok(path);
             }
@@ -85,11 +90,11 @@ impl Launchers {
                     source,
                 })?,
             };
-            unpack(private.insert(folder).path(), name, bytes)
+            unpack(private.insert(folder).path(), programs)
         };
         Ok(Launchers {
-            vmm: vmm.map_or_else(|| unpacked("vmm", VMM), Ok)?,
-            container: container.map_or_else(|| unpacked("container", CONTAINER), Ok)?,
+            vmm: vmm.map_or_else(|| unpacked(&[("vmm", VMM)]), Ok)?,
+            container: container.map_or_else(|| unpacked(&[("container", CONTAINER), (ENGINE_NAME, ENGINE)]), Ok)?,
             _private: private,
         })
     }
@@ -154,20 +159,27 @@ fn private_directory(directory: &Path) -> Result<(), Error> {
     )))
 }
 
-/// The path of an executable file with these bytes beneath `cache`; writes it unless it is there.
-fn unpack(cache: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
-    let directory = cache.join(sha256(bytes));
+/// An executable file: its name, its bytes.
+type Program<'a> = (&'a str, &'a [u8]);
+
+/// The path of the first of these programs, which lie beside each other beneath `cache`; writes those that are not there.
+fn unpack(cache: &Path, programs: &[Program]) -> Result<PathBuf, Error> {
+    let mut all = Sha256::new();
+    programs.iter().for_each(|(_, bytes)| all.update(bytes));
+    let name: String = all.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let directory = cache.join(name);
     private_directory(&directory)?;
-    let path = directory.join(name);
-    if holds(&path, bytes) {
-        return Ok(path);
+    for (name, bytes) in programs {
+        let path = directory.join(name);
+        if !holds(&path, bytes) {
+            write_atomically(&directory, &path, bytes).map_err(|source| Error::File {
+                what: "write the launcher",
+                path: path.clone(),
+                source,
+            })?;
+        }
     }
-    write_atomically(&directory, &path, bytes).map_err(|source| Error::File {
-        what: "write the launcher",
-        path: path.clone(),
-        source,
-    })?;
-    Ok(path)
+    Ok(directory.join(programs.first().map_or("", |(name, _)| name)))
 }
 
 /// Whether `path` is our own regular file with exactly these bytes.
@@ -205,11 +217,11 @@ mod tests {
     #[test]
     fn a_planted_or_damaged_file_is_replaced() {
         let cache = TempDir::new().unwrap();
-        let path = unpack(cache.path(), "vmm", b"good").unwrap();
+        let path = unpack(cache.path(), &[("vmm", b"good")]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"good");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, EXECUTABLE);
         let first = fs::metadata(&path).unwrap().ino();
-        unpack(cache.path(), "vmm", b"good").unwrap();
+        unpack(cache.path(), &[("vmm", b"good")]).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().ino(),
             first,
@@ -217,14 +229,14 @@ mod tests {
         );
 
         fs::write(&path, b"evil").unwrap();
-        unpack(cache.path(), "vmm", b"good").unwrap();
+        unpack(cache.path(), &[("vmm", b"good")]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"good");
 
         let elsewhere = cache.path().join("elsewhere");
         fs::write(&elsewhere, b"good").unwrap();
         fs::remove_file(&path).unwrap();
         symlink(&elsewhere, &path).unwrap();
-        unpack(cache.path(), "vmm", b"good").unwrap();
+        unpack(cache.path(), &[("vmm", b"good")]).unwrap();
         assert!(fs::symlink_metadata(&path).unwrap().is_file(), "a link is not followed");
     }
 

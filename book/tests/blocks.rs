@@ -225,7 +225,7 @@ impl Drop for Place {
 fn programs() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap().to_owned();
-    for program in ["lab", "vmm", "container", "container-oci"] {
+    for program in ["lab", "vmm", "container", "container-engine", "container-oci"] {
         assert!(
             folder.join(program).exists(),
             "{} is missing: cargo build -p vmm -p container -p bench",

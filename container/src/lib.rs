@@ -14,6 +14,7 @@
 //! | exec | [`program`], [`stone`] |
 //! | look after it | [`init`], [`signals`], [`streams`] |
 //! | keep images to run | [`image`] |
+//! | read what is asked for | [`command_line`] |
 //! | tell all of that, show it by taking it away, compare | [`explain`], [`peel`], [`shared`] |
 
 pub mod build;
@@ -21,6 +22,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod channel;
 pub mod clone;
+pub mod command_line;
 pub mod config;
 pub mod devices;
 pub mod engine;

@@ -1,4 +1,5 @@
-//! `container`: programs behind kernel views of their own, and the images they come from.
+//! `container`: a program behind kernel views of its own. What has a name, images and volumes is `container-engine`'s,
+//! which this one becomes: see [`container::command_line`].
 
 mod cli;
 

@@ -5,10 +5,11 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use common::attacks::{facts, lead_to_the_launcher};
 use common::engine::Lab;
 use common::{end_with_the_test, message, text};
 
@@ -30,25 +31,12 @@ fn the_launchers_own_file_cannot_be_changed_from_inside() {
     fs::create_dir(&loader).unwrap();
     let attacker = loader.join("ld-linux-x86-64.so.2");
     common::compile_overwriter(&attacker);
-    fs::write(loader.join("script"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(loader.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
-    symlink("/proc/self/exe", loader.join("link")).unwrap();
-    let launcher = lab.path().join("launcher");
-    common::copy(common::LAUNCHER, &launcher);
-    let before = fs::metadata(&launcher).unwrap();
-    let assert_unchanged = |what: &str, output: &Output| {
-        let after = fs::metadata(&launcher).unwrap();
-        let facts = |file: &fs::Metadata| {
-            (
-                file.mode(),
-                file.uid(),
-                file.len(),
-                file.mtime_nsec(),
-                file.ctime_nsec(),
-            )
-        };
-        assert_eq!(facts(&before), facts(&after), "{what}: {output:?}");
-    };
+    lead_to_the_launcher(&loader);
+    let launcher = common::install(lab.path());
+    // The file of the process that enters the container is the engine's.
+    let both = || [facts(&launcher), facts(&lab.path().join("container-engine"))];
+    let before = both();
+    let assert_unchanged = |what: &str, output: &Output| assert_eq!(before, both(), "{what}: {output:?}");
     let volume = format!("{}:/lib64", loader.display());
     let programs = ["/lib64/script", "/lib64/link", "/proc/self/exe"];
     for program in programs {

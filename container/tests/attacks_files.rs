@@ -6,35 +6,20 @@
 mod common;
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use common::attacks::{LEAKED, lead_to_the_launcher, leak};
 use common::{container, end_with_the_test, message, shell, text};
 use tempfile::TempDir;
-
-/// The number under which the tests leave a directory of the host's open.
-const LEAKED: i32 = 7;
 
 /// A directory of the host's with something to hide.
 fn secret() -> TempDir {
     let directory = common::open_directory();
     fs::write(directory.path().join("secret"), "hush").unwrap();
     directory
-}
-
-/// Leaves `directory` open as [`LEAKED`] in what `command` starts.
-fn leak(command: &mut Command, directory: &Path) {
-    let open = fs::File::open(directory).unwrap();
-    // SAFETY: dup2 between fork and exec; the file is open until the command was started, since the closure owns it.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(open.as_raw_fd(), LEAKED) {
-            LEAKED => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        })
-    };
 }
 
 #[test]
@@ -109,10 +94,7 @@ impl Overwriting {
         common::copy(common::LAUNCHER, &directory.path().join("container"));
         let image = directory.path().join("image");
         fs::create_dir_all(image.join("bin")).unwrap();
-        // What the kernel starts for `#!` is what the process is now: the launcher.
-        fs::write(image.join("bin/script"), "#!/proc/self/exe\n").unwrap();
-        fs::set_permissions(image.join("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
-        symlink("/proc/self/exe", image.join("bin/link")).unwrap();
+        lead_to_the_launcher(&image.join("bin"));
         // The launcher's dynamic loader comes from the image, if it has one.
         let loader = image.join("lib64/ld-linux-x86-64.so.2");
         fs::create_dir_all(loader.parent().unwrap()).unwrap();

@@ -8,20 +8,16 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use common::attacks::{LEAKED, facts, lead_to_the_launcher, leak, lend_a_key, tell_of_the_key};
 use common::{end_with_the_test, text};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const RUNTIME: &str = env!("CARGO_BIN_EXE_container-oci");
-
-/// The number under which the tests leave a directory of the host's open.
-const LEAKED: i32 = 7;
 
 /// A bundle, the state beside it, and something on the host to be found or changed.
 struct Attack {
@@ -106,17 +102,6 @@ impl Attack {
             "{what}: {output:?}"
         );
     }
-}
-
-fn leak(command: &mut Command, directory: &Path) {
-    let open = fs::File::open(directory).unwrap();
-    // SAFETY: dup2 between fork and exec; the file is open until the command was started, since the closure owns it.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(open.as_raw_fd(), LEAKED) {
-            LEAKED => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        })
-    };
 }
 
 /// CVE-2024-21626, in its three forms.
@@ -242,22 +227,6 @@ fn exec_does_not_lend_the_callers_keys() {
         image.join("bin/probe").to_str().unwrap(),
         &attack.path("rootfs/bin/probe"),
     );
-    let lend = |command: &mut Command| {
-        // SAFETY: system calls only, between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                // KEYCTL_JOIN_SESSION_KEYRING (1), KEY_SPEC_SESSION_KEYRING (-3).
-                let joined = libc::syscall(libc::SYS_keyctl, 1, 0);
-                let (kind, name, secret) = (c"user".as_ptr(), c"lab-secret".as_ptr(), c"hush".as_ptr());
-                let key = libc::syscall(libc::SYS_add_key, kind, name, secret, 4, -3);
-                if joined < 0 || key < 0 {
-                    Err(std::io::Error::last_os_error())
-                } else {
-                    Ok(())
-                }
-            })
-        };
-    };
     let probe = [
         "/lib/loader",
         "--library-path",
@@ -270,7 +239,7 @@ fn exec_does_not_lend_the_callers_keys() {
     ];
     // The control: a plain child has it.
     let mut plain = Command::new("/proc/self/exe");
-    lend(plain.args(["--exact", "read_a_key", "--ignored", "--nocapture"]));
+    lend_a_key(plain.args(["--exact", "read_a_key", "--ignored", "--nocapture"]));
     match plain.output() {
         Ok(output) => assert!(text(&output).contains("probe: key hush"), "{output:?}"),
         Err(error) => {
@@ -279,7 +248,7 @@ fn exec_does_not_lend_the_callers_keys() {
         }
     }
     let attempt: Vec<&str> = ["--"].into_iter().chain(probe).collect();
-    let output = exec_in_container(&attack, Path::new(RUNTIME), &[&attempt], lend).remove(0);
+    let output = exec_in_container(&attack, Path::new(RUNTIME), &[&attempt], lend_a_key).remove(0);
     let said = text(&output);
     assert!(said.contains("probe: key E") && !said.contains("hush"), "{said}");
 }
@@ -287,20 +256,7 @@ fn exec_does_not_lend_the_callers_keys() {
 #[test]
 #[ignore = "is run inside and outside of a container by the test above"]
 fn read_a_key() {
-    let mut secret = [0u8; 4];
-    // SAFETY: strings are NUL-terminated; the kernel writes at most the four bytes there are.
-    let read = unsafe {
-        // KEYCTL_SEARCH (10), KEYCTL_READ (11).
-        let key = libc::syscall(libc::SYS_keyctl, 10, -3, c"user".as_ptr(), c"lab-secret".as_ptr(), 0);
-        let errno = |_| nix::errno::Errno::last();
-        nix::errno::Errno::result(key)
-            .and_then(|key| nix::errno::Errno::result(libc::syscall(libc::SYS_keyctl, 11, key, secret.as_mut_ptr(), 4)))
-            .map_err(errno)
-    };
-    match read {
-        Ok(_) => println!("\nprobe: key {}", String::from_utf8_lossy(&secret)),
-        Err(errno) => println!("\nprobe: key {errno:?}"),
-    }
+    tell_of_the_key();
 }
 
 /// Mount points, devices and volumes whose path in the image is a link to the host (CVE-2019-19921, CVE-2021-30465).
@@ -412,28 +368,14 @@ fn the_runtimes_own_file_cannot_be_changed_from_inside() {
     let runtime = attack.path("runtime");
     common::copy(RUNTIME, &runtime);
     let bin = attack.path("rootfs/bin");
-    fs::write(bin.join("script"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(bin.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
-    symlink("/proc/self/exe", bin.join("link")).unwrap();
+    lead_to_the_launcher(&bin);
     fs::create_dir(attack.path("rootfs/lib64")).unwrap();
     common::copy(
         attacker.to_str().unwrap(),
         &attack.path("rootfs/lib64/ld-linux-x86-64.so.2"),
     );
-    let before = fs::metadata(&runtime).unwrap();
-    let assert_unchanged = |what: &str, output: &Output| {
-        let after = fs::metadata(&runtime).unwrap();
-        let facts = |file: &fs::Metadata| {
-            (
-                file.mode(),
-                file.uid(),
-                file.len(),
-                file.mtime_nsec(),
-                file.ctime_nsec(),
-            )
-        };
-        assert_eq!(facts(&before), facts(&after), "{what}: {output:?}");
-    };
+    let before = facts(&runtime);
+    let assert_unchanged = |what: &str, output: &Output| assert_eq!(before, facts(&runtime), "{what}: {output:?}");
     for program in ["script", "link", "/proc/self/exe"] {
         attack.config["process"]["args"] = json!([program]);
         let mut command = attack.command(&runtime);

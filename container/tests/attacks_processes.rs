@@ -12,6 +12,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
+use common::attacks::{lend_a_key, tell_of_the_key};
 use common::{container, end_with_the_test, probe, shell, text, until};
 use nix::errno::Errno;
 
@@ -302,22 +303,7 @@ fn a_key_of_the_hosts_session_cannot_be_read() {
             command.args(["--exact", "read_a_key", "--ignored", "--nocapture", "--test-threads=1"]);
             command
         };
-        // The caller's session keyring, which is inherited across fork and exec, gets a key.
-        // SAFETY: system calls only, between fork and exec.
-        unsafe {
-            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
-                // KEYCTL_JOIN_SESSION_KEYRING (1), KEY_SPEC_SESSION_KEYRING (-3), possessor and user may read it.
-                let joined = libc::syscall(libc::SYS_keyctl, 1, 0);
-                let (kind, name, secret) = (c"user".as_ptr(), c"lab-secret".as_ptr(), c"hush".as_ptr());
-                let key = libc::syscall(libc::SYS_add_key, kind, name, secret, 4, -3);
-                let shared = libc::syscall(libc::SYS_keyctl, 5, key, 0x3f3f_3f3f_u32);
-                if joined < 0 || key < 0 || shared < 0 {
-                    Err(std::io::Error::last_os_error())
-                } else {
-                    Ok(())
-                }
-            });
-        }
+        lend_a_key(&mut command);
         let output = command.output();
         match output {
             Ok(output) => text(&output),
@@ -338,18 +324,7 @@ fn a_key_of_the_hosts_session_cannot_be_read() {
 #[test]
 #[ignore = "is run inside and outside of a container by the test above"]
 fn read_a_key() {
-    let mut secret = [0u8; 4];
-    // SAFETY: strings are NUL-terminated; the kernel writes at most the four bytes there are.
-    let read = unsafe {
-        // KEYCTL_SEARCH (10), KEYCTL_READ (11).
-        let key = libc::syscall(libc::SYS_keyctl, 10, -3, c"user".as_ptr(), c"lab-secret".as_ptr(), 0);
-        Errno::result(key)
-            .and_then(|key| Errno::result(libc::syscall(libc::SYS_keyctl, 11, key, secret.as_mut_ptr(), 4)))
-    };
-    match read {
-        Ok(_) => println!("\nprobe: key {}", String::from_utf8_lossy(&secret)),
-        Err(errno) => println!("\nprobe: key {errno:?}"),
-    }
+    tell_of_the_key();
 }
 
 #[test]

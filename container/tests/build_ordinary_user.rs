@@ -20,7 +20,7 @@ fn build_as_user(workshop: &Workshop) -> Output {
     chown(workshop.beside(""), Some(UID), Some(UID)).unwrap();
     let launcher = workshop.beside("container");
     if !launcher.exists() {
-        common::copy(common::LAUNCHER, &launcher);
+        common::install(&workshop.beside(""));
     }
     let inner = workshop.command(&[]);
     let mut command = std::process::Command::new(launcher);

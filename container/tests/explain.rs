@@ -141,8 +141,9 @@ fn the_program_is_left_alone() {
 
 #[test]
 fn a_failing_set_up_is_told_as_far_as_it_went() {
-    let _ = image_or_skip!();
-    let output = container(["--explain", "no-such-program"]).output().unwrap();
+    let image = image_or_skip!();
+    let mut command = container(["--explain", "--rootfs"]);
+    let output = command.arg(image).args(["--", "no-such-program"]).output().unwrap();
     assert_eq!(output.status.code(), Some(127), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("cannot find the program no-such-program"), "{said}");
@@ -176,14 +177,117 @@ fn an_unknown_format_is_refused() {
     assert_eq!(output.status.code(), Some(125), "{output:?}");
 }
 
+/// A container with a name: the launcher's part, the supervisor's, the network's and the volume's, and the inside.
 #[test]
-fn an_image_is_told_of_by_its_layers() {
+fn a_container_with_a_name_is_told_of_with_its_supervisor_its_network_and_its_volume() {
+    let lab = lab_or_skip!().with_network();
+    let script = "echo from $(cat /etc/motd); cat /data/given; hostname";
+    let output = lab.run([
+        "run",
+        "--explain=json",
+        "--rm",
+        "--name",
+        "told",
+        "--hostname",
+        "box",
+        "--network",
+        "bridge",
+        "-p",
+        "127.0.0.1:8123:80",
+        "-v",
+        "kept:/data",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(text(&output), "from from the image\nby the image\nbox");
+    let story = json(&output);
+    assert_eq!(story["watched"], 1, "{story}");
+    let calls = calls(&story);
+    let order = [
+        "supervisor: bind(",
+        "supervisor: unshare(CLONE_NEWNS)",
+        "supervisor: mount(\"overlay\"",
+        "helper: unshare(CLONE_NEWNET)",
+        "RTM_NEWLINK",
+        "RTM_NEWADDR",
+        "RTM_NEWROUTE to everywhere through",
+        "bundle/config.json",
+        "inside: sethostname(\"box\", 3)",
+        "inside: pivot_root(\".\", \".\")",
+        "inside: seccomp(SECCOMP_SET_MODE_FILTER",
+        "inside: exec",
+    ];
+    let positions: Vec<_> = order.iter().map(|needle| position(&calls, needle)).collect();
+    assert!(positions.is_sorted(), "{positions:?} {calls:#?}");
+    assert_eq!(positions.last(), Some(&(calls.len() - 1)), "nothing follows the execve");
+    for needle in [
+        "127.0.0.1:8123",
+        " veth, other end ",
+        " bridge",
+        "lowerdir=",
+        "/volumes/kept",
+    ] {
+        position(&calls, needle);
+    }
+    let groups = story["groups"].as_array().unwrap();
+    let of = |process: &str, term: &str| {
+        groups
+            .iter()
+            .filter(|group| group["process"] == process && group["term"] == term)
+            .map(|group| group["cost_ns"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    for (process, term) in [
+        ("launcher", "engine: an image becomes a container"),
+        ("supervisor", "port forwarding"),
+        ("supervisor", "union file system, copy-on-write"),
+        ("supervisor", "volume"),
+        ("helper", "namespace NET"),
+        ("supervisor", "veth pair and bridge, addresses"),
+        ("supervisor", "OCI bundle"),
+        ("supervisor", "OCI runtime"),
+        ("supervisor", "namespaces"),
+        ("helper", "port forwarding"),
+    ] {
+        let titles = groups
+            .iter()
+            .map(|group| (&group["process"], &group["term"], &group["cost_ns"]));
+        assert!(
+            of(process, term) > 0,
+            "{process}: {term} in {:?}",
+            titles.collect::<Vec<_>>()
+        );
+    }
+    lab.text(["volume", "rm", "kept"]);
+    lab.assert_empty();
+}
+
+/// The story comes first, then the command goes on as without it.
+#[test]
+fn a_told_container_runs_on_in_the_background() {
     let lab = lab_or_skip!();
-    let script = "echo from $(cat /etc/motd)";
-    let output = lab.run(["run", "--explain", "busybox", "sh", "-c", script]);
-    assert_eq!(common::text(&output), "from from the image");
-    let said = String::from_utf8(output.stderr).unwrap();
-    // The overlay, by the word the course has for it, with the image's layer below.
-    assert!(said.contains("build the root") && said.contains("lowerdir=0"), "{said}");
+    let output = lab.run(["run", "--explain", "-d", "--name", "told", "busybox", "sleep", "1000"]);
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text(&output).len(), 64, "the id: {said}");
+    assert!(
+        said.contains("supervisor: build the root (union file system,"),
+        "{said}"
+    );
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    assert_eq!(lab.state_of("told", "Status"), "running");
+    let pid = lab.state_of("told", "Pid").to_string();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("TracerPid:\t0"), "{status}");
+    assert_eq!(text(&lab.run(["exec", "told", "echo", "still"])), "still");
+    lab.text(["rm", "-f", "told"]);
+    let output = lab.run(["run", "--explain", "--rm", "busybox", "no-such-program"]);
+    assert_eq!(output.status.code(), Some(127), "{output:?}");
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("no program was started")
+    );
     lab.assert_empty();
 }

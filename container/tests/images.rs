@@ -43,6 +43,34 @@ fn three_layers(rootfs: &Path) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn what_no_layer_may_be_compressed_with_is_named() {
+    let store = TestStore::new();
+    let tar = archive(&[file("a", "one")]);
+    let path = store.0.path().join("tree.tar");
+    for (tool, ending) in [("xz", "xz"), ("bzip2", "bz2")] {
+        if !has(tool) {
+            eprintln!("skipped: {tool} needs {tool} (Debian: apt install {tool}, xz-utils)");
+            continue;
+        }
+        fs::write(&path, &tar).unwrap();
+        assert!(
+            Command::new(tool)
+                .args(["-k", "-f"])
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let compressed = format!("{}.{ending}", path.display());
+        let said = message(&store.image(&["import", &compressed, "app:1"]), 125);
+        assert!(
+            said.contains(&format!("compressed with {tool}, which is not unpacked here")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn gnu_tars_archives_unpack_as_they_were() {
     for format in ["pax", "gnu"] {
         let store = TestStore::new();
@@ -442,8 +470,7 @@ fn an_ordinary_user_has_a_store_of_his_own() {
     let test = TestStore::new();
     const NOBODY: u32 = 65534;
     fs::set_permissions(test.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let program = test.0.path().join("container");
-    common::copy(common::LAUNCHER, &program);
+    let program = common::install(test.0.path());
     let mut layers = three_layers(rootfs);
     let mut owned = file("owned", "by somebody");
     (owned.0.uid, owned.0.gid) = (33, 33);

@@ -5,9 +5,11 @@
 mod oci_common;
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
-use oci_common::{succeed, text, wait_until};
+use oci_common::{RUNTIME, succeed, text, wait_until};
 use serde_json::Value;
 
 #[test]
@@ -200,4 +202,52 @@ fn a_template_can_be_run_as_it_is() {
     assert!(!again.status.success(), "a config.json must not be overwritten");
     let features: Value = serde_json::from_str(&text(&bundle.runtime(&["features"]).output().unwrap())).unwrap();
     assert_eq!(features["ociVersionMax"], written["ociVersion"]);
+}
+
+/// A rootless engine (podman of an ordinary user) calls its runtime in a user namespace, where its user is root.
+#[test]
+fn the_root_of_a_user_namespace_alone_keeps_state_in_a_directory_of_his_own() {
+    let bundle = bundle_or_skip!("");
+    if !nix::unistd::geteuid().is_root() {
+        skip!("needs root, to become an ordinary user");
+    }
+    // A temporary directory is its owner's alone.
+    fs::set_permissions(bundle.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let own = bundle.path("of-nobody");
+    fs::create_dir(&own).unwrap();
+    let runtime = bundle.path("runtime-of-nobody");
+    assert!(
+        Command::new("cp")
+            .arg(RUNTIME)
+            .arg(&runtime)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let said = |user: Option<&str>| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user"])
+            .arg(&runtime)
+            .args(["state", "nobody"]);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("XDG_RUNTIME_DIR", &own);
+        command
+            .envs(user.map(|user| ("USER", user)))
+            .current_dir("/")
+            .uid(65534)
+            .gid(65534);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    let named = said(Some("nobody"));
+    if named.contains("unshare") {
+        skip!("needs user namespaces for ordinary users: {named}");
+    }
+    let beneath = format!("does not exist in {}/container-oci", own.display());
+    assert!(named.contains(&beneath), "{named}");
+    assert!(said(None).contains(&beneath));
+    // The root of a container that runs an engine has a /run of its own.
+    assert!(!said(Some("root")).contains(&beneath));
 }

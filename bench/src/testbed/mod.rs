@@ -29,7 +29,7 @@ use self::initramfs::{FILE, Initramfs, on_path};
 use self::inside::Job;
 use self::kernel::Kernel;
 use crate::interrupt::Interrupt;
-use crate::launchers::{self, Launchers, cache_folder};
+use crate::launchers::{self, ENGINE_NAME, Launchers, cache_folder};
 
 /// Exit status when `--timeout` ended the command, as timeout(1) has it.
 pub const TIMED_OUT: u8 = 124;
@@ -278,6 +278,8 @@ fn pack(options: &Options, kernel: &Kernel, directory: &Path) -> Result<Vec<u8>,
     let launchers = Launchers::find(None, None)?;
     initramfs.host(&launchers.vmm, Path::new("/bin/vmm"))?;
     initramfs.host(&launchers.container, Path::new("/bin/container"))?;
+    let engine = launchers.container.with_file_name(ENGINE_NAME);
+    initramfs.host(&engine, &Path::new("/bin").join(ENGINE_NAME))?;
     // Where whoever runs inside will look for them.
     for form in [guest_images::linux::Form::Vmlinux, guest_images::linux::Form::BzImage] {
         if let Ok(linux) = guest_images::linux::locate(form) {

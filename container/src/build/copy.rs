@@ -378,14 +378,14 @@ fn archive(mut file: File) -> io::Result<Option<File>> {
     file.seek(SeekFrom::Start(0))?;
     let mut block = Vec::new();
     let unpacked: Box<dyn Read + '_> = match Compression::of(&start) {
-        Compression::None if start.starts_with(b"BZh") || start.starts_with(b"\xfd7zXZ") => {
+        Err(_) => {
             return Err(io::Error::other(
                 "ADD unpacks tar, tar.gz and tar.zst here, not bzip2 or xz: unpack it first, or COPY it as it is",
             ));
         }
-        Compression::None => Box::new(&start[..]),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(&file)),
-        Compression::Zstd => Box::new(Zstd::new(&file)),
+        Ok(Compression::None) => Box::new(&start[..]),
+        Ok(Compression::Gzip) => Box::new(MultiGzDecoder::new(&file)),
+        Ok(Compression::Zstd) => Box::new(Zstd::new(&file)),
     };
     let readable = unpacked.take(TAR_BLOCK as u64).read_to_end(&mut block);
     let is_archive = readable.is_ok() && block.get(TAR_MAGIC) == Some(b"ustar");

@@ -1,107 +1,61 @@
-//! The command line: one family of subcommands to a file.
+//! The command line: what this program does itself, one command to a file, and the way to the other program for the rest.
 //!
 //! `container run` is started hundreds of times in a race, and every option that is described to the parser costs it some
-//! microseconds. So a family's arguments are described only once its name was read.
+//! microseconds. So a command's arguments are described only once its name was read.
 
-mod build;
-mod container_run;
-mod exec;
-mod files;
-mod image;
-mod lifecycle;
-mod options;
+mod engine;
 mod peel;
-mod ps;
 mod run;
-mod shared;
-mod stats;
-mod table;
-mod volume;
+
+use std::ffi::OsString;
 
 use clap::{ArgMatches, Command};
-use container::engine::Error;
+use container::command_line::{COMMANDS, Kind};
 
-/// A subcommand of `container`, or a family of them.
-pub struct Family {
-    /// The word after `container`.
-    pub name: &'static str,
-    /// What `container --help` says about it, in one line.
-    pub about: &'static str,
-    /// Adds its arguments, and its own subcommands.
-    pub arguments: fn(Command) -> Command,
-    /// Does it; the exit status. The number is when this process started, on CLOCK_MONOTONIC in nanoseconds.
-    pub main: fn(&ArgMatches, u64) -> Result<u8, clap::Error>,
-}
-
-/// In the order in which `container --help` lists them.
-const FAMILIES: &[Family] = &[
-    run::RUN,
-    ps::PS,
-    exec::EXEC,
-    ps::LOGS,
-    lifecycle::STOP,
-    lifecycle::START,
-    lifecycle::RESTART,
-    lifecycle::KILL,
-    lifecycle::WAIT,
-    lifecycle::RM,
-    ps::INSPECT,
-    stats::STATS,
-    stats::TOP,
-    files::CP,
-    files::DIFF,
-    files::COMMIT,
-    volume::VOLUME,
-    image::IMAGE,
-    peel::PEEL,
-    shared::SHARED,
-];
-
-/// Reads the command line and does what it says; the exit status. The error is for the user: help he asked for, or what
-/// is wrong with his words.
+/// Reads the command line and does what it says; the exit status. The number is when this process started, on
+/// CLOCK_MONOTONIC in nanoseconds. The error is for the user: help he asked for, or what is wrong with his words.
 pub fn main(started: u64) -> Result<u8, clap::Error> {
+    let words = without_help_command(std::env::args_os().collect());
+    if is_for_the_engine(&words) {
+        return Ok(engine::become_it(&words));
+    }
     let container = Command::new("container")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Runs programs in containers")
         .subcommand_required(true)
         .arg_required_else_help(true);
-    let container = FAMILIES.iter().fold(container, |container, family| {
-        container.subcommand(Command::new(family.name).about(family.about).defer(family.arguments))
+    let container = COMMANDS.iter().fold(container, |container, &(name, about)| {
+        let command = Command::new(name).about(about);
+        container.subcommand(match name {
+            "run" => command.defer(run::arguments),
+            "peel" => command.defer(peel::arguments),
+            _ => command,
+        })
     });
-    let matches = container.try_get_matches()?;
+    let matches: ArgMatches = container.try_get_matches_from(words)?;
     match matches.subcommand() {
-        Some((name, matches)) => FAMILIES
-            .iter()
-            .find(|family| family.name == name)
-            .map_or(Ok(0), |family| (family.main)(matches, started)),
-        // The parser answers an empty command line itself, with the help.
-        None => Ok(0),
+        Some(("run", matches)) => run::main(matches, started),
+        Some(("peel", matches)) => peel::main(matches),
+        // The others went to the engine, and the parser answers an empty command line itself, with the help.
+        _ => Ok(0),
     }
 }
 
-/// The exit status of a command on containers, whose error is told here.
-fn finish(result: Result<u8, Error>) -> Result<u8, clap::Error> {
-    Ok(result.unwrap_or_else(|error| {
-        eprintln!("container: {error}");
-        error.status()
-    }))
-}
-
-/// Has this process run from a file that nothing it starts could change. First thing in every command that starts a
-/// program in a container.
-fn shield() -> Result<(), Error> {
-    container::oci::shield::raise().map_err(|error| Error::Refused(error.to_string()))
-}
-
-/// Does something with each of several containers. One that fails is told and does not keep the others; the status is
-/// 1 then.
-fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Error>) -> Result<u8, Error> {
-    let mut failed = false;
-    for name in names {
-        if let Err(error) = act(name) {
-            eprintln!("container: {error}");
-            failed = true;
-        }
+/// Whether the command is one of the other program's.
+fn is_for_the_engine(words: &[OsString]) -> bool {
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("peel") => false,
+        Some("run") => Kind::of(&words[2..]) != Kind::Plain,
+        Some(word) => COMMANDS.iter().any(|&(name, _)| name == word),
+        None => false,
     }
-    Ok(u8::from(failed))
+}
+
+/// `container help COMMAND` as `container COMMAND --help`, which is then answered by the program whose command it is.
+fn without_help_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.len() > 2 && words[1] == "help" {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }

@@ -13,15 +13,10 @@ use container::program::{DEFAULT_PATH, Program};
 use container::rootfs::Image;
 use protocol::status;
 
-use super::Family;
-
-/// Its place on the command line.
-pub const PEEL: Family = Family {
-    name: "peel",
-    about: "Show what each namespace hides, by taking one after the other away",
-    arguments: |command: Command| PeelArguments::augment_args(command),
-    main,
-};
+/// Describes its arguments.
+pub fn arguments(command: Command) -> Command {
+    PeelArguments::augment_args(command)
+}
 
 /// Show what each namespace hides, by taking one after the other away
 ///
@@ -49,7 +44,8 @@ struct PeelArguments {
     program: Vec<OsString>,
 }
 
-fn main(matches: &ArgMatches, _started: u64) -> Result<u8, clap::Error> {
+/// Does it; the exit status.
+pub fn main(matches: &ArgMatches) -> Result<u8, clap::Error> {
     let arguments = PeelArguments::from_arg_matches(matches)?;
     if let Some(new) = &arguments.new {
         let new = new.split(',').filter(|name| !name.is_empty()).map(str::parse);

@@ -98,7 +98,7 @@ type Times = BTreeMap<Place, u64>;
 pub fn of_rehearsed_calls(config: &Config, watching_ns: u64) -> Result<Vec<Times>, Error> {
     let config = without_program(config);
     let rehearse = || {
-        let (launcher, trace) = trace::watch(trace::Voice::Silent, || {
+        let (launcher, trace) = trace::watch(trace::What::Plain, trace::Voice::Silent, || {
             crate::run(&config).unwrap_or_else(|error| error.status())
         })?;
         if let End::Program(_) = trace.end {

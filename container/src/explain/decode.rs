@@ -10,10 +10,14 @@ use syscalls::Sysno;
 use super::descriptors::Descriptors;
 use super::names::{self, Bits, Values};
 use super::ptrace::Memory;
+use super::{address, netlink};
 use crate::capabilities;
 
 /// Longer data is cut in the line.
 const LONGEST_DATA: usize = 72;
+
+/// A request to the kernel's table of interfaces is far shorter.
+const LONGEST_REQUEST: usize = 4096;
 
 /// Of a longer path the descriptor's label has the last part only: the call that opened it has it all.
 const LONGEST_NAME: usize = 32;
@@ -49,6 +53,8 @@ enum Arg {
     Text,
     /// Data whose length is the next argument.
     Data,
+    /// A socket's address, whose length is the next argument.
+    Address,
     /// A set of flags.
     Set(Bits),
     /// One of several values.
@@ -162,6 +168,29 @@ fn signature(call: Sysno, arguments: &[u64; 6]) -> Option<Vec<Arg>> {
         Sysno::rt_sigprocmask => vec![One(names::SIGNAL_MASK), Signals],
         Sysno::rt_sigaction => vec![Int, Hex],
         Sysno::signalfd4 => vec![Int, Signals, Int, Open],
+        Sysno::bind | Sysno::connect => vec![Fd, Address, Int],
+        Sysno::listen => vec![Fd, Int],
+        Sysno::accept4 => vec![Fd, Hex, Hex],
+        Sysno::setsockopt => vec![Fd, Int, Int],
+        Sysno::pipe2 => vec![Hex, Open],
+        Sysno::flock => vec![Fd, One(names::LOCK)],
+        Sysno::fsync | Sysno::fdatasync => vec![Fd],
+        Sysno::lseek => vec![Fd, Int, Int],
+        Sysno::link => vec![Text, Text],
+        Sysno::linkat | Sysno::renameat | Sysno::renameat2 => vec![Dir, Text, Dir, Text],
+        Sysno::utimensat => vec![Dir, Text],
+        Sysno::listxattr | Sysno::llistxattr => vec![Text],
+        Sysno::getxattr | Sysno::lgetxattr | Sysno::setxattr | Sysno::lsetxattr => vec![Text, Text],
+        Sysno::flistxattr => vec![Fd],
+        Sysno::copy_file_range => vec![Fd, Hex, Fd],
+        Sysno::sendfile => vec![Fd, Fd, Hex, Int],
+        Sysno::getrandom => vec![Hex, Int, Int],
+        Sysno::setfsuid | Sysno::setfsgid => vec![Int],
+        Sysno::pidfd_open => vec![Int, Int],
+        Sysno::pidfd_send_signal => vec![Fd, Int],
+        Sysno::epoll_create1 => vec![Open],
+        Sysno::epoll_ctl => vec![Fd, Int, Fd],
+        Sysno::epoll_wait => vec![Fd],
         Sysno::poll => vec![Hex, Int, Int],
         Sysno::wait4 => vec![Int, Hex, Int],
         Sysno::kill => vec![Int, Int],
@@ -253,6 +282,7 @@ impl Reader<'_> {
             Arg::Dir => self.descriptor(value as i32),
             Arg::Text => self.text(value),
             Arg::Data => self.data(value, arguments.get(index + 1).copied().unwrap_or(0)),
+            Arg::Address => self.address(value, arguments.get(index + 1).copied().unwrap_or(0)),
             Arg::Set(table) => names::bits(table, value & 0xffff_ffff & !signal_of_clone(table, value)),
             Arg::One(table) => names::value(table, value & 0xffff_ffff),
             Arg::Open => {
@@ -326,7 +356,31 @@ impl Reader<'_> {
         }
     }
 
+    fn address(&mut self, address: u64, length: u64) -> String {
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(address::LONGEST);
+        let text = self
+            .memory
+            .bytes(address, length)
+            .and_then(|bytes| address::told(&bytes));
+        match text {
+            Some(text) => {
+                self.decoded.strings.push(text.clone());
+                text
+            }
+            None => format!("{address:#x}"),
+        }
+    }
+
     fn data(&mut self, address: u64, length: u64) -> String {
+        let to_the_kernel = self.decoded.strings.last().is_some_and(|to| to.contains("AF_NETLINK"));
+        if to_the_kernel
+            && let Some(bytes) = self
+                .memory
+                .bytes(address, usize::try_from(length).unwrap_or(0).min(LONGEST_REQUEST))
+            && let Some(request) = netlink::request(&bytes)
+        {
+            return request;
+        }
         let shown = usize::try_from(length).unwrap_or(usize::MAX).min(LONGEST_DATA);
         match self.memory.bytes(address, shown) {
             Some(bytes) if bytes.iter().all(|&byte| byte == b'\n' || (b' '..=b'~').contains(&byte)) => {

@@ -5,10 +5,13 @@
 //! the verbs of [`crate::run`](mod@crate::run) and [`crate::init`], each with the word the course has for it. Then the tracer lets go,
 //! and the program runs as fast as without.
 
+mod address;
 mod cost;
 mod decode;
 mod descriptors;
+mod named;
 mod names;
+mod netlink;
 mod ptrace;
 mod tell;
 mod trace;
@@ -42,24 +45,52 @@ pub fn run(config: &Config, format: Format) -> Result<u8, Error> {
     let processor = trace::OneProcessor::confine()?;
     let watching_ns = cost::of_watching()?;
     let rehearsed = cost::of_rehearsed_calls(config, watching_ns)?;
-    let (launcher, mut trace) = trace::watch(trace::Voice::Heard, || launch(config))?;
+    let (launcher, mut trace) = trace::watch(trace::What::Plain, trace::Voice::Heard, || launch(config))?;
     cost::settle(&mut trace.calls, &rehearsed, watching_ns);
     let story = tell::Story {
         trace: &trace,
+        watched: cost::WATCHED,
         watching_ns,
         untraced: &untraced,
     };
-    let text = match format {
-        Format::Text => story.text(),
-        Format::Json => format!("{}\n", story.json()),
+    let text = story.told(format);
+    finish(launcher, trace, &processor, &text)
+}
+
+/// Makes a container with a name as `work` does, which is all of a `container run IMAGE` with its exit status, and tells
+/// how it was made before its program runs. `terminal`: the program has one, and this process's own may be raw meanwhile.
+///
+/// Nothing is rehearsed: a second container would take addresses and fill volumes. So each cost is that of one call.
+///
+/// The calling process must have a single thread.
+pub fn run_named(format: Format, terminal: bool, work: impl FnOnce() -> u8) -> Result<u8, Error> {
+    let processor = trace::OneProcessor::confine()?;
+    let watching_ns = cost::of_watching()?;
+    let (launcher, mut trace) = trace::watch(trace::What::Named, trace::Voice::Heard, work)?;
+    cost::settle(&mut trace.calls, &[], watching_ns);
+    let story = tell::Story {
+        trace: &trace,
+        watched: 1,
+        watching_ns,
+        untraced: &[],
     };
+    let mut text = story.told(format);
+    if terminal {
+        // A raw terminal does not return the carriage by itself.
+        text = text.replace('\n', "\r\n");
+    }
+    finish(launcher, trace, &processor, &text)
+}
+
+/// Tells the story, lets the program run and waits for the launcher's end.
+fn finish(launcher: Pid, trace: trace::Trace, processor: &trace::OneProcessor, text: &str) -> Result<u8, Error> {
     // A reader that went away is no reason to keep the program from running.
     let _ = std::io::stderr().write_all(text.as_bytes());
     // The launcher has its own copy of these; open here, they would keep the program's reader from seeing the end.
     // SAFETY: takes numbers only. Nothing in this process reads or prints to them from here on.
     unsafe { libc::syscall(libc::SYS_close_range, 0, 1, 0) };
     signals::block_all().map_err(Error::Signals)?;
-    trace.release(&processor)?;
+    trace.release(processor)?;
     match trace.end {
         trace::End::Launcher(raw) => Ok(status_of(raw)),
         trace::End::Program(_) => wait_for(launcher),

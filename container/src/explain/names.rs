@@ -197,6 +197,15 @@ pub const FCNTL: Values = &[
     ("F_ADD_SEALS", 1033),
 ];
 
+/// Operations of flock(2).
+pub const LOCK: Values = &[
+    ("LOCK_SH", 1),
+    ("LOCK_EX", 2),
+    ("LOCK_SH|LOCK_NB", 5),
+    ("LOCK_EX|LOCK_NB", 6),
+    ("LOCK_UN", 8),
+];
+
 /// What rt_sigprocmask(2) does with a set.
 pub const SIGNAL_MASK: Values = &[("SIG_BLOCK", 0), ("SIG_UNBLOCK", 1), ("SIG_SETMASK", 2)];
 

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::cost::{CALIBRATION_CALLS, REHEARSALS, UntracedPhase, WATCHED};
-use super::decode;
+use super::cost::{CALIBRATION_CALLS, REHEARSALS, UntracedPhase};
 use super::trace::{Call, End, Trace};
 use super::verbs::Verb;
+use super::{Format, decode};
 
 /// Columns of a terminal nobody has widened.
 const WIDTH: usize = 80;
@@ -38,6 +38,8 @@ impl Group<'_> {
 pub struct Story<'a> {
     /// Every call.
     pub trace: &'a Trace,
+    /// Of how many watched set-ups each call's time is the median.
+    pub watched: usize,
     /// What being watched adds to a piece of a call, in nanoseconds.
     pub watching_ns: u64,
     /// The same set-up unwatched.
@@ -45,6 +47,14 @@ pub struct Story<'a> {
 }
 
 impl Story<'_> {
+    /// In the words that were asked for.
+    pub fn told(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{}\n", self.json()),
+        }
+    }
+
     /// By process and verb, in the order of their beginnings.
     fn groups(&self) -> Vec<Group<'_>> {
         let mut groups: Vec<Group> = Vec::new();
@@ -72,9 +82,13 @@ impl Story<'_> {
         let mut processes: Vec<_> = calls.iter().map(|call| call.process).collect();
         processes.sort_unstable();
         processes.dedup();
+        let of = match self.watched {
+            1 => "in this one set-up, less the".to_owned(),
+            n => format!("median of {n} watched set-ups, less the"),
+        };
         let mut text = format!(
             "{} system calls of {} processes, in the order in which the steps began.\n\
-             In front: microseconds, median of {WATCHED} watched set-ups, less the {} that being\n\
+             In front: microseconds, {of} {} that being\n\
              watched adds to a call (median of {CALIBRATION_CALLS} getpid calls).\n\
              ~ marks a call that waits for another process.\n",
             calls.len(),
@@ -130,7 +144,7 @@ impl Story<'_> {
             line.push_str(&decode::result(result));
         }
         let _ = write!(text, "{}{} ", microseconds(cost), if first.waits() { "~" } else { " " });
-        wrap(&line, text);
+        wrap(&with_short_ids(&line), text);
     }
 
     fn tell_phases(&self, text: &mut String) {
@@ -176,11 +190,11 @@ impl Story<'_> {
         let phase = |phase: &UntracedPhase| json!({ "until": phase.phase.name(), "median_ns": phase.median_ns });
         json!({
             "calls": self.trace.calls.len(),
-            "watched": WATCHED,
+            "watched": self.watched,
             "program_started": matches!(self.trace.end, End::Program(_)),
             "watching_ns": { "median": self.watching_ns, "n": CALIBRATION_CALLS, "of": "getpid" },
             "groups": self.groups().iter().map(group).collect::<Vec<_>>(),
-            "unwatched": { "n": REHEARSALS, "phases": self.untraced.iter().map(phase).collect::<Vec<_>>() },
+            "unwatched": { "n": if self.untraced.is_empty() { 0 } else { REHEARSALS }, "phases": self.untraced.iter().map(phase).collect::<Vec<_>>() },
         })
     }
 }
@@ -195,9 +209,43 @@ fn is_like(one: &Call, other: &Call) -> bool {
         && front(&a.arguments) == front(&b.arguments)
 }
 
+/// Ids of containers and images, which have 64 digits, by the first of them, as `container ps` shows them.
+fn with_short_ids(line: &str) -> String {
+    const DIGITS: usize = 64;
+    const SHOWN: usize = 12;
+    let is_digit = |byte: &u8| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase();
+    let mut text = String::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(|byte| is_digit(byte)).count();
+        let end = match digits {
+            // At least one character that is no digit, and up to the next one that is.
+            0 => rest
+                .find(|c: char| c.is_ascii() && is_digit(&(c as u8)))
+                .unwrap_or(rest.len()),
+            _ => digits,
+        };
+        let (piece, after) = rest.split_at(end);
+        text.push_str(if digits == DIGITS { &piece[..SHOWN] } else { piece });
+        rest = after;
+    }
+    text
+}
+
 /// Nine columns, one decimal.
 fn microseconds(ns: u64) -> String {
     format!("{:9.1}", ns as f64 / 1000.0)
+}
+
+/// The text in pieces of at most `size` characters: data has no place of its own to be broken at.
+fn chunks(text: &str, size: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = rest.char_indices().nth(size).map_or(rest.len(), |(end, _)| end);
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Adds `line` to `text`, which is at column [`INDENT`]: broken at spaces, with the following lines indented. A word
@@ -208,7 +256,9 @@ fn wrap(line: &str, text: &mut String) {
     for (i, word) in line.split(' ').enumerate() {
         let is_long = word.chars().count() > room - 2;
         let pieces: Vec<&str> = if is_long {
-            word.split_inclusive(['|', '/']).collect()
+            word.split_inclusive(['|', '/'])
+                .flat_map(|piece| chunks(piece, room - 2))
+                .collect()
         } else {
             vec![word]
         };
@@ -234,6 +284,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ids_are_cut_and_nothing_else() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(
+            with_short_ids(&format!("mkdir(\"/état/{id}.new\", 0700) = 3 abc")),
+            "mkdir(\"/état/0123456789ab.new\", 0700) = 3 abc"
+        );
+        let longer = format!("{id}0");
+        assert_eq!(with_short_ids(&longer), longer);
+    }
+
+    #[test]
     fn long_lines_are_broken_at_spaces() {
         let mut text = " ".repeat(INDENT);
         wrap(&"word ".repeat(40), &mut text);
@@ -244,5 +305,9 @@ mod tests {
         wrap(&format!("clone3({})", ["CLONE_NEWUSER"; 12].join("|")), &mut text);
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
         assert!(text.trim_start().starts_with("clone3(CLONE_NEWUSER|"), "{text}");
+        let mut text = " ".repeat(INDENT);
+        wrap(&"é".repeat(200), &mut text);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert_eq!(text.matches('é').count(), 200);
     }
 }

@@ -14,7 +14,8 @@ use super::decode::{self, Decoded};
 use super::descriptors::Descriptors;
 use super::names;
 use super::ptrace::{self, Memory, Stop};
-use super::verbs::{self, Verb};
+use super::verbs::Verb;
+use super::{named, verbs};
 
 /// While a set-up is watched, tracer and tracees share one processor: a switch between two of them costs the same then,
 /// whoever makes it, and can be taken off. Waking a process on another processor takes two to three times as long.
@@ -50,6 +51,8 @@ pub const ME: Pid = Pid::from_raw(0);
 pub enum Role {
     /// Outside: `container run` itself.
     Launcher,
+    /// Outside: the process that looks after a container with a name.
+    Supervisor,
     /// Outside: a helper of the launcher, such as the keeper that cleans up.
     Helper,
     /// Inside: the container's first process.
@@ -63,19 +66,23 @@ impl Role {
     pub const fn name(self) -> &'static str {
         match self {
             Role::Launcher => "launcher",
+            Role::Supervisor => "supervisor",
             Role::Helper => "helper",
             Role::Inside => "inside",
             Role::Program => "program",
         }
     }
 
-    fn of_child(self, call: Option<&Decoded>) -> Role {
-        match self {
-            Role::Launcher | Role::Helper if call.is_some_and(|call| call.namespaces & names::NEW_NAMESPACES != 0) => {
-                Role::Inside
-            }
-            Role::Launcher | Role::Helper => Role::Helper,
-            Role::Inside | Role::Program => Role::Program,
+    fn of_child(self, call: Option<&Decoded>, what: What) -> Role {
+        let new = call.map_or(0, |call| call.namespaces & names::NEW_NAMESPACES);
+        let user_alone = new == names::bit(names::CLONE, "CLONE_NEWUSER");
+        match (self, what) {
+            (Role::Inside | Role::Program, _) => Role::Program,
+            // A process that holds the container's user namespace until there is one in it.
+            (_, What::Named) if user_alone => Role::Helper,
+            _ if new != 0 => Role::Inside,
+            (Role::Launcher, What::Named) => Role::Supervisor,
+            _ => Role::Helper,
         }
     }
 }
@@ -110,8 +117,14 @@ impl Call {
         vfork
             || matches!(
                 self.decoded.name.as_str(),
-                "recvmsg" | "poll" | "wait4" | "waitid" | "rt_sigtimedwait"
+                "recvmsg" | "poll" | "wait4" | "waitid" | "rt_sigtimedwait" | "accept4" | "flock" | "epoll_wait"
             )
+            || self.decoded.name == "read"
+                && self
+                    .decoded
+                    .arguments
+                    .first()
+                    .is_some_and(|from| from.contains("pair") || from.contains("reading end"))
     }
 }
 
@@ -171,6 +184,25 @@ pub enum Voice {
     Silent,
 }
 
+/// What is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A container as [`crate::run`](fn@crate::run) makes it.
+    Plain,
+    /// One with a name, as [`crate::engine`] makes it: with a supervisor, networks and volumes.
+    Named,
+}
+
+impl What {
+    /// What comes first.
+    const fn first(self) -> Verb {
+        match self {
+            What::Plain => Verb::Check,
+            What::Named => Verb::Record,
+        }
+    }
+}
+
 /// Sends this process's standard error to nowhere.
 pub fn silence() {
     if let Ok(nowhere) = std::fs::File::options().write(true).open("/dev/null") {
@@ -180,7 +212,7 @@ pub fn silence() {
 }
 
 /// Starts `work` in a child process that is watched from its first instruction, and watches until a program runs.
-pub fn watch(voice: Voice, work: impl FnOnce() -> u8) -> Result<(Pid, Trace), Error> {
+pub fn watch(what: What, voice: Voice, work: impl FnOnce() -> u8) -> Result<(Pid, Trace), Error> {
     let (mut gate, mut opener) = pipe().map_err(Error::Pipe)?;
     let gate_fd = gate.as_raw_fd();
     // SAFETY: this process has a single thread, so that its copy may do whatever it may.
@@ -206,12 +238,13 @@ pub fn watch(voice: Voice, work: impl FnOnce() -> u8) -> Result<(Pid, Trace), Er
             ptrace::interrupt(child).map_err(Error::Trace)?;
             drop(gate);
             opener.write_all(&[0]).map_err(Error::Pipe)?;
-            Ok((child, Watcher::new(child, gate_fd).watch()?))
+            Ok((child, Watcher::new(what, child, gate_fd).watch()?))
         }
     }
 }
 
 struct Watcher {
+    what: What,
     launcher: Pid,
     tracees: BTreeMap<Pid, Tracee>,
     /// Stopped before its parent's stop told of it.
@@ -225,17 +258,18 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(launcher: Pid, gate: i32) -> Watcher {
+    fn new(what: What, launcher: Pid, gate: i32) -> Watcher {
         let memory = Memory::of(launcher);
         let tracee = Tracee {
             role: Role::Launcher,
             descriptors: Descriptors::standard(),
-            verb: Verb::Check,
+            verb: what.first(),
             within: None,
             resumed: 0,
             memory,
         };
         Watcher {
+            what,
             launcher,
             tracees: BTreeMap::from([(launcher, tracee)]),
             early: Vec::new(),
@@ -336,7 +370,12 @@ impl Watcher {
             return;
         };
         let decoded = decode::decode(number, registers, &tracee.memory, &tracee.descriptors);
-        tracee.verb = verbs::announced(&decoded, tracee.role, tracee.verb).unwrap_or(tracee.verb);
+        let announced = match (self.what, tracee.role) {
+            (What::Named, Role::Launcher | Role::Supervisor | Role::Helper) => named::announced,
+            (What::Named, Role::Inside | Role::Program) => named::announced_inside,
+            (What::Plain, _) => verbs::announced,
+        };
+        tracee.verb = announced(&decoded, tracee.role, tracee.verb).unwrap_or(tracee.verb);
         tracee.within = Some(self.calls.len());
         self.calls.push(Call {
             decoded,
@@ -370,7 +409,7 @@ impl Watcher {
             // What came before was the waiting for the tracer.
             self.gate = None;
             self.calls.clear();
-            tracee.verb = Verb::Check;
+            tracee.verb = self.what.first();
         }
     }
 
@@ -379,7 +418,7 @@ impl Watcher {
             return Ok(());
         };
         let call = tracee.within.and_then(|index| self.calls.get(index));
-        let role = tracee.role.of_child(call.map(|call| &call.decoded));
+        let role = tracee.role.of_child(call.map(|call| &call.decoded), self.what);
         let shares = call.is_some_and(|call| call.decoded.arguments.iter().any(|text| text.contains("CLONE_VM")));
         let memory = if shares {
             tracee.memory.clone()

@@ -7,9 +7,35 @@ use super::decode::Decoded;
 use super::names;
 use super::trace::Role;
 
-/// One step of the set-up, as [`crate::run`] and [`crate::init`] have it.
+/// One step of the set-up, as [`crate::run`] and [`crate::init`] have it, and [`crate::engine`] around them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// Write a container with a name down.
+    Record,
+    /// Start the process that looks after it.
+    Supervise,
+    /// Open the published ports.
+    Ports,
+    /// Take a mount table of one's own.
+    OwnMounts,
+    /// Make and fill volumes.
+    FillVolumes,
+    /// Make the container's network.
+    MakeNetwork,
+    /// Write the files by which names are known.
+    Names,
+    /// Lease addresses, and connect to the bridge.
+    Bridge,
+    /// Open the way out.
+    Nat,
+    /// Start the process that passes ports on.
+    Forward,
+    /// Write the bundle.
+    Bundle,
+    /// Make the program's streams.
+    Streams,
+    /// Keep the runtime's state.
+    Runtime,
     /// Look at what was asked for.
     Check,
     /// Block signals.
@@ -76,6 +102,19 @@ impl Verb {
     /// What is done, as the reader of the recipe knows it.
     pub const fn title(self) -> &'static str {
         match self {
+            Verb::Record => "write the container down",
+            Verb::Supervise => "start the supervisor",
+            Verb::Ports => "open the published ports",
+            Verb::OwnMounts => "leave the host's mount table",
+            Verb::FillVolumes => "make and fill the volumes",
+            Verb::MakeNetwork => "make the network",
+            Verb::Names => "write who is called what",
+            Verb::Bridge => "connect to the bridge",
+            Verb::Nat => "open the way out",
+            Verb::Forward => "start the forwarder",
+            Verb::Bundle => "write the bundle",
+            Verb::Streams => "make the program's streams",
+            Verb::Runtime => "keep the runtime's state",
             Verb::Check => "look at what was asked for",
             Verb::Signals => "take charge of signals",
             Verb::Cgroup => "make the cgroup",
@@ -112,6 +151,17 @@ impl Verb {
     /// The course's word for it, where it has one.
     pub const fn term(self) -> Option<&'static str> {
         Some(match self {
+            Verb::Record => "engine: an image becomes a container",
+            Verb::Supervise => "engine: no daemon, a process for each container",
+            Verb::OwnMounts => "namespace MNT",
+            Verb::FillVolumes => "volume",
+            Verb::MakeNetwork => "namespace NET",
+            Verb::Ports | Verb::Forward => "port forwarding",
+            Verb::Names => "name resolution",
+            Verb::Bridge => "veth pair and bridge, addresses",
+            Verb::Nat => "network address translation",
+            Verb::Bundle => "OCI bundle",
+            Verb::Runtime => "OCI runtime",
             Verb::Cgroup | Verb::Join => "control groups",
             Verb::Clone | Verb::Enter => "namespaces",
             Verb::CgroupNamespace => "control groups, seen through a namespace",
@@ -131,6 +181,35 @@ impl Verb {
     /// Why it is done, in a line.
     pub const fn why(self) -> &'static str {
         match self {
+            Verb::Record => {
+                "Its directory holds the settings, the log and the layer that takes its changes; its name is a link there."
+            }
+            Verb::Supervise => {
+                "It holds the program's streams, keeps the log and learns of the end, whatever becomes of this command."
+            }
+            Verb::Ports => "On the host, before anything is made: a port that is taken stops the container here.",
+            Verb::OwnMounts => "What is mounted for the container is seen by the supervisor alone, and goes with it.",
+            Verb::FillVolumes => {
+                "A directory of the host's that outlives the container; at its first use it gets what the image has there."
+            }
+            Verb::MakeNetwork => "A process goes there, and an open file keeps it when that process has ended.",
+            Verb::Names => {
+                "hosts, hostname and resolv.conf, mounted over the image's: this is how containers find each other."
+            }
+            Verb::Bridge => {
+                "A cable with one end in the container, the other in a switch of the host's; addresses are leased from a file."
+            }
+            Verb::Nat => "The host passes the container's packets on, with its own address in the place of theirs.",
+            Verb::Forward => {
+                "It listens on the host, lives in the container's network, and carries bytes between the two."
+            }
+            Verb::Bundle => {
+                "From here on it is an OCI container like any engine's: a root file system and a config.json."
+            }
+            Verb::Streams => "The ends of these pipes are what the program will know as its input and output.",
+            Verb::Runtime => {
+                "create and start: what they know of each other is on the disk, so that a crash loses nothing."
+            }
             Verb::Check => {
                 "Whatever can be refused is refused before anything is made; an open directory of the host would be a way out."
             }

@@ -101,9 +101,9 @@ fn document(store: &Store, contents: &Contents, path: &str) -> Result<Vec<u8>, E
 /// A layer's digests and type. Docker's archives tell neither: they are in the bytes.
 fn layer(store: &Store, digest: &Digest) -> Result<LayerBlob, Error> {
     let failed = |error: io::Error| Error::Layer(super::layers::Error::Read { blob: *digest, error });
-    let mut start = [0; 4];
+    let mut start = [0; Compression::TELLING];
     let read = io::Read::read(&mut store.open_blob(digest)?, &mut start).map_err(failed)?;
-    let compression = Compression::of(&start[..read]);
+    let compression = Compression::of(&start[..read]).map_err(failed)?;
     let size = std::fs::metadata(store.blob_path(digest)).map_err(failed)?.len();
     let diff_id = match compression {
         Compression::None => *digest,

@@ -235,12 +235,12 @@ impl Store {
         let failed = |error: io::Error| Error::Read { blob: digest, error };
         let mut start = Vec::new();
         self.open_blob(&digest)?
-            .take(4)
+            .take(Compression::TELLING as u64)
             .read_to_end(&mut start)
             .map_err(failed)?;
         let stream = LayerStream::new(self.open_blob(&digest)?, u64::MAX).map_err(failed)?;
         let seen = stream.finish().map_err(failed)?;
-        let media_type = match Compression::of(&start) {
+        let media_type = match Compression::of(&start).map_err(failed)? {
             Compression::None => MEDIA_TAR.to_owned(),
             Compression::Gzip => MEDIA_GZIP.to_owned(),
             Compression::Zstd => format!("{MEDIA_TAR}+zstd"),

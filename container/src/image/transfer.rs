@@ -102,7 +102,7 @@ pub fn import(
 /// The bytes of a file, decompressed if they are compressed.
 fn open_archive(file: File) -> io::Result<Box<dyn BufRead>> {
     let mut file = BufReader::with_capacity(1 << 18, file);
-    Ok(match Compression::of(file.fill_buf()?) {
+    Ok(match Compression::of(file.fill_buf()?)? {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file))),
         Compression::Zstd => Box::new(BufReader::with_capacity(1 << 18, Zstd::new(file))),

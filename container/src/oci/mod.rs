@@ -55,6 +55,7 @@ pub mod start;
 pub mod state;
 pub mod template;
 pub mod terminal;
+mod treatment;
 pub mod update;
 
 pub use create::{Request, create};

@@ -29,6 +29,7 @@ use thiserror::Error;
 
 use crate::cgroup::place::Places;
 use crate::errno::{of, why};
+use crate::users;
 
 /// The version of the runtime specification this runtime follows.
 pub const OCI_VERSION: &str = "1.2.1";
@@ -233,9 +234,14 @@ impl StateRoot {
 
 impl Default for StateRoot {
     /// `/run/container-oci`; for an ordinary user a directory beneath his own `$XDG_RUNTIME_DIR`.
+    ///
+    /// A rootless engine calls its runtime inside of a user namespace, where its user is root and /run is still the
+    /// host's. `USER` tells him from the root of a container that runs an engine: that is how runc has it, too.
     fn default() -> StateRoot {
+        let by_name = || std::env::var_os("USER").is_some_and(|user| user == "root");
+        let is_ordinary = || !geteuid().is_root() || !by_name() && !users::is_host_root();
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(own) if !geteuid().is_root() && !own.is_empty() => StateRoot(Path::new(&own).join("container-oci")),
+            Some(own) if !own.is_empty() && is_ordinary() => StateRoot(Path::new(&own).join("container-oci")),
             _ => StateRoot("/run/container-oci".into()),
         }
     }

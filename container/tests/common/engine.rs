@@ -58,7 +58,7 @@ impl Lab {
             std::os::unix::fs::PermissionsExt::from_mode(0o777),
         )
         .unwrap();
-        super::copy(LAUNCHER, &lab.directory.path().join("container"));
+        super::install(lab.directory.path());
         lab.import().map(|()| lab)
     }
 

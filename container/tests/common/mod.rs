@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
+pub mod attacks;
 pub mod engine;
 
 use std::ffi::OsStr;
@@ -17,6 +18,9 @@ use tempfile::TempDir;
 
 /// The launcher as cargo built it.
 pub const LAUNCHER: &str = env!("CARGO_BIN_EXE_container");
+
+/// What that becomes for all but a plain run; it lies beside it.
+pub const ENGINE: &str = env!("CARGO_BIN_EXE_container-engine");
 
 /// Ends a wait that would never end. No assertion is about time: a loaded machine only takes longer.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -117,6 +121,14 @@ pub fn open_directory() -> TempDir {
 /// another test is just starting, and then nobody may execute it (ETXTBSY).
 pub fn copy(from: &str, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
+/// Copies the launcher and the engine to where everybody may execute them; the launcher's path.
+pub fn install(directory: &Path) -> PathBuf {
+    copy(ENGINE, &directory.join("container-engine"));
+    let launcher = directory.join("container");
+    copy(LAUNCHER, &launcher);
+    launcher
 }
 
 /// An image with busybox, its applets, a few directories, and this very test program as `/bin/probe`.

@@ -63,8 +63,10 @@ pub fn run(build: impl FnOnce() -> Result<(), Error>) {
 /// A binary to build.
 #[derive(Clone, Copy, Debug)]
 pub struct Binary<'a> {
-    /// The package, and the binary of the same name in it.
+    /// The package.
     pub package: &'a str,
+    /// The binary in it.
+    pub name: &'a str,
     /// For which target.
     pub target: &'a str,
     /// Under which cargo profile.
@@ -79,6 +81,7 @@ pub struct Binary<'a> {
 pub fn build(binary: Binary<'_>) -> Result<PathBuf, Error> {
     let Binary {
         package,
+        name,
         target,
         profile,
         features,
@@ -89,7 +92,7 @@ pub fn build(binary: Binary<'_>) -> Result<PathBuf, Error> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "--package", package, "--bin", package])
+        .args(["build", "--package", package, "--bin", name])
         .args(["--target", target, "--profile", profile, "--features", features])
         .arg("--target-dir")
         .arg(&target_dir)
@@ -100,18 +103,18 @@ pub fn build(binary: Binary<'_>) -> Result<PathBuf, Error> {
     }
     let output = command.output().map_err(|e| {
         Error::Cargo(format!(
-            "cannot run {} to build {package} for {target}: {e}",
+            "cannot run {} to build {name} for {target}: {e}",
             cargo.display()
         ))
     })?;
     if !output.status.success() {
         return Err(Error::Cargo(format!(
-            "building {package} for {target} failed ({}):\n{}",
+            "building {name} for {target} failed ({}):\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
         )));
     }
-    Ok(target_dir.join(target).join(profile).join(package))
+    Ok(target_dir.join(target).join(profile).join(name))
 }
 
 /// The outer build's flags, wrappers and target belong to the outer build: clippy's compiler wrapper, a sanitizer's

@@ -8,6 +8,7 @@
 //! | make an archive of a container's changes | [`pack`], [`write`](mod@write) |
 
 pub mod archive;
+mod fault;
 pub mod pack;
 pub mod stream;
 pub mod tree;

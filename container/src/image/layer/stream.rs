@@ -35,14 +35,30 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What these first bytes of a file show. Media types are claims; the bytes are what there is.
-    pub fn of(start: &[u8]) -> Compression {
+    /// How many bytes tell.
+    pub const TELLING: usize = 10;
+
+    /// What these first bytes of a file show. Media types are claims; the bytes are what there is. The error names a
+    /// compression that older tools use for archives, and no image may.
+    pub fn of(start: &[u8]) -> io::Result<Compression> {
         match start {
-            [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-            _ => Compression::None,
+            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(not_unpacked("xz")),
+            // Digits of pi begin every block. The name of a tar archive's first member could begin with BZh.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Err(not_unpacked("bzip2")),
+            _ => Ok(Compression::None),
         }
     }
+}
+
+fn not_unpacked(tool: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!(
+            "it is compressed with {tool}, which is not unpacked here, as no layer of an OCI image may be: gzip and zstd are. {tool} -dc FILE | gzip > FILE.gz makes one of the other"
+        ),
+    )
 }
 
 /// What a layer turned out to be.
@@ -81,8 +97,11 @@ impl LayerStream {
     /// gigabytes.
     pub fn new(mut stored: impl Read + Send + 'static, limit: u64) -> io::Result<LayerStream> {
         let mut start = Vec::new();
-        stored.by_ref().take(4).read_to_end(&mut start)?;
-        let compression = Compression::of(&start);
+        stored
+            .by_ref()
+            .take(Compression::TELLING as u64)
+            .read_to_end(&mut start)?;
+        let compression = Compression::of(&start)?;
         let stored = io::Cursor::new(start).chain(stored);
         let (to_unpacker, full) = sync_channel(BUFFERS);
         let (pool, empty) = channel();

@@ -22,7 +22,6 @@ const REGISTRY_PROGRAM: &str = "container-registry";
 /// Its place on the command line.
 pub const IMAGE: Family = Family {
     name: "image",
-    about: "Build, import, export, list, inspect and remove images",
     arguments,
     main,
 };

@@ -13,7 +13,6 @@ use super::{Family, each, finish, shield};
 /// `container start`.
 pub const START: Family = Family {
     name: "start",
-    about: "Start containers that were made before",
     arguments: StartArguments::augment_args,
     main: |matches, _| finish(StartArguments::from_arg_matches(matches)?.run()),
 };
@@ -21,7 +20,6 @@ pub const START: Family = Family {
 /// `container stop`.
 pub const STOP: Family = Family {
     name: "stop",
-    about: "Ask containers to end, and kill those that do not in time",
     arguments: StopArguments::augment_args,
     main: |matches, _| finish(StopArguments::from_arg_matches(matches)?.run(false)),
 };
@@ -29,7 +27,6 @@ pub const STOP: Family = Family {
 /// `container restart`.
 pub const RESTART: Family = Family {
     name: "restart",
-    about: "Stop containers and start them again",
     arguments: StopArguments::augment_args,
     main: |matches, _| finish(StopArguments::from_arg_matches(matches)?.run(true)),
 };
@@ -37,7 +34,6 @@ pub const RESTART: Family = Family {
 /// `container kill`.
 pub const KILL: Family = Family {
     name: "kill",
-    about: "Send a signal to the programs of containers",
     arguments: KillArguments::augment_args,
     main: |matches, _| finish(KillArguments::from_arg_matches(matches)?.run()),
 };
@@ -45,7 +41,6 @@ pub const KILL: Family = Family {
 /// `container rm`.
 pub const RM: Family = Family {
     name: "rm",
-    about: "Remove containers",
     arguments: RmArguments::augment_args,
     main: |matches, _| finish(RmArguments::from_arg_matches(matches)?.run()),
 };
@@ -53,7 +48,6 @@ pub const RM: Family = Family {
 /// `container wait`.
 pub const WAIT: Family = Family {
     name: "wait",
-    about: "Wait until containers have ended, and print their exit statuses",
     arguments: names_only,
     main: |matches, _| finish(wait(matches)),
 };

@@ -3,17 +3,59 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use container::command_line::{self, Kind, RunArguments};
 use container::engine::client::{Manner, Outcome, relay};
 use container::engine::images;
 use container::engine::place::Place;
 use container::engine::record::{Limits, Mount, Restart, Settings, Users};
 use container::engine::statistics::Groups;
 use container::engine::{Error, create, settle, start, stop};
+use container::explain::{self, Format};
 use container::network::ports::Port;
-use container::{network, signals};
+use container::{network, signals, streams};
+use protocol::phase::Phase;
 
-use super::{options, shield};
+use super::{Family, finish, options, shield};
+
+/// `container run`, but for a plain run.
+pub const RUN: Family = Family {
+    name: "run",
+    arguments,
+    main,
+};
+
+fn kind() -> Kind {
+    Kind::of(std::env::args_os().skip(2))
+}
+
+fn arguments(command: Command) -> Command {
+    match kind() {
+        Kind::Named => ImageRunArguments::augment_args(command),
+        Kind::Plain | Kind::Explained => RunArguments::augment_args(command),
+    }
+}
+
+fn main(matches: &ArgMatches, started: u64) -> Result<u8, clap::Error> {
+    match kind() {
+        Kind::Named => finish(ImageRunArguments::from_arg_matches(matches)?.run()),
+        Kind::Plain | Kind::Explained => Ok(explain_plain_run(RunArguments::from_arg_matches(matches)?, started)),
+    }
+}
+
+/// A run of a directory or of the built-in workload, as `container` does it, with the story of how it was made.
+fn explain_plain_run(arguments: RunArguments, started: u64) -> u8 {
+    let format = arguments.explain.unwrap_or(Format::Text);
+    let config = arguments.into_config();
+    streams::close_inherited(config.marks.descriptor());
+    config.marks.mark_at(Phase::ProcessStart, started);
+    let status = explain::run(&config, format).unwrap_or_else(|error| {
+        eprintln!("container: {error}");
+        error.status()
+    });
+    config.marks.mark(Phase::Exit);
+    status
+}
 
 /// The arguments of `container run IMAGE`.
 #[derive(Args)]
@@ -26,7 +68,7 @@ use super::{options, shield};
                   The exit status is the program's own, or 128 + n when signal n ended it. 127: no such program; 126: it cannot be \
                   executed; 125: the container could not be made."
 )]
-pub struct ImageRunArguments {
+struct ImageRunArguments {
     /// Leave it running, and print its id
     #[arg(short, long)]
     detach: bool,
@@ -80,10 +122,10 @@ pub struct ImageRunArguments {
     #[arg(long, value_name = "private|host", value_parser = options::users, default_value = "", hide_default_value = true)]
     userns: Users,
     /// Memory limit in bytes; K, M and G are powers of 1024
-    #[arg(short, long, value_name = "SIZE", value_parser = super::run::memory)]
+    #[arg(short, long, value_name = "SIZE", value_parser = command_line::memory)]
     memory: Option<u64>,
     /// Processor limit; 0.5 is half of one processor
-    #[arg(long, value_name = "N", value_parser = super::run::cpus)]
+    #[arg(long, value_name = "N", value_parser = command_line::cpus)]
     cpus: Option<u64>,
     /// Limit on processes and threads
     #[arg(long, visible_alias = "pids-limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -127,6 +169,10 @@ pub struct ImageRunArguments {
     /// Seconds it then has
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     stop_timeout: u64,
+    /// Tell how the container is made, system call by system call, on standard error before its program runs [FORMAT: text or
+    /// json]
+    #[arg(long, value_name = "FORMAT", value_parser = command_line::explain_format, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    explain: Option<Format>,
     /// The image
     #[arg(value_name = "IMAGE", required = true)]
     image: String,
@@ -137,7 +183,7 @@ pub struct ImageRunArguments {
 
 impl ImageRunArguments {
     /// Makes the container and runs its program; the exit status.
-    pub fn run(self) -> Result<u8, Error> {
+    fn run(self) -> Result<u8, Error> {
         shield()?;
         if self.restart != Restart::No && self.rm {
             return Err(Error::Refused("--rm and --restart contradict each other".into()));
@@ -147,6 +193,20 @@ impl ImageRunArguments {
                 "-it needs a terminal as standard input; leave out -t to pass on a pipe or a file".into(),
             ));
         }
+        let Some(format) = self.explain else {
+            return self.make_and_run();
+        };
+        let terminal = self.tty;
+        let told = explain::run_named(format, terminal, || {
+            self.make_and_run().unwrap_or_else(|error| {
+                eprintln!("container: {error}");
+                error.status()
+            })
+        });
+        told.map_err(|error| Error::Refused(error.to_string()))
+    }
+
+    fn make_and_run(self) -> Result<u8, Error> {
         let place = Place::configured()?;
         let detach = self.detach;
         let manner = Manner {

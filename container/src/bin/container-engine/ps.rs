@@ -18,7 +18,6 @@ use super::{Family, each, finish};
 /// `container ps`.
 pub const PS: Family = Family {
     name: "ps",
-    about: "List containers",
     arguments: PsArguments::augment_args,
     main: |matches, _| finish(PsArguments::from_arg_matches(matches)?.run()),
 };
@@ -26,7 +25,6 @@ pub const PS: Family = Family {
 /// `container inspect`.
 pub const INSPECT: Family = Family {
     name: "inspect",
-    about: "Show everything about containers, as JSON",
     arguments: names_only,
     main: |matches, _| finish(inspect(matches)),
 };
@@ -34,7 +32,6 @@ pub const INSPECT: Family = Family {
 /// `container logs`.
 pub const LOGS: Family = Family {
     name: "logs",
-    about: "Show what a container's program wrote",
     arguments: LogsArguments::augment_args,
     main: |matches, _| finish(LogsArguments::from_arg_matches(matches)?.run()),
 };

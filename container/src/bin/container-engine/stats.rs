@@ -14,7 +14,6 @@ use super::{Family, finish};
 /// `container stats`.
 pub const STATS: Family = Family {
     name: "stats",
-    about: "Show what running containers use",
     arguments: StatsArguments::augment_args,
     main: |matches, _| finish(StatsArguments::from_arg_matches(matches)?.run()),
 };
@@ -22,7 +21,6 @@ pub const STATS: Family = Family {
 /// `container top`.
 pub const TOP: Family = Family {
     name: "top",
-    about: "List the processes of a container",
     arguments: TopArguments::augment_args,
     main: |matches, _| finish(TopArguments::from_arg_matches(matches)?.run()),
 };

@@ -11,7 +11,6 @@ use super::{Family, each, finish};
 /// `container volume`.
 pub const VOLUME: Family = Family {
     name: "volume",
-    about: "Directories with a name that outlive containers",
     arguments: |command| VolumeCommand::augment_subcommands(command).subcommand_required(true),
     main: |matches, _| finish(VolumeCommand::from_arg_matches(matches)?.run()),
 };

@@ -16,7 +16,6 @@ use super::{Family, finish, options, shield};
 /// `container exec`.
 pub const EXEC: Family = Family {
     name: "exec",
-    about: "Run one more program in a running container",
     arguments: ExecArguments::augment_args,
     main: |matches, _| finish(ExecArguments::from_arg_matches(matches)?.run()),
 };

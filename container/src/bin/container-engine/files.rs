@@ -11,7 +11,6 @@ use super::{Family, finish};
 /// `container cp`.
 pub const CP: Family = Family {
     name: "cp",
-    about: "Copy files into or out of a container, whether it runs or not",
     arguments: CpArguments::augment_args,
     main: |matches, _| finish(CpArguments::from_arg_matches(matches)?.run()),
 };
@@ -19,7 +18,6 @@ pub const CP: Family = Family {
 /// `container diff`.
 pub const DIFF: Family = Family {
     name: "diff",
-    about: "Show what a container changed in its image's files, and what it still shares",
     arguments: DiffArguments::augment_args,
     main: |matches, _| finish(DiffArguments::from_arg_matches(matches)?.run()),
 };
@@ -27,7 +25,6 @@ pub const DIFF: Family = Family {
 /// `container commit`.
 pub const COMMIT: Family = Family {
     name: "commit",
-    about: "Make an image of a container: its own, and what was changed as one layer more",
     arguments: CommitArguments::augment_args,
     main: |matches, _| finish(CommitArguments::from_arg_matches(matches)?.run()),
 };

@@ -13,7 +13,6 @@ use super::Family;
 /// Its place on the command line.
 pub const SHARED: Family = Family {
     name: "shared",
-    about: "Compare what a process shares with the host, and what it has to itself",
     arguments: |command: Command| SharedArguments::augment_args(command),
     main,
 };
