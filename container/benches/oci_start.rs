@@ -156,6 +156,7 @@ impl Bench {
                 samples[side].push(self.create_and_start(runtime));
             }
         }
+        let (low, high) = interval(&samples);
         let [ours, crun] = samples.map(|mut samples| {
             samples.sort();
             let at = |share: usize| samples[(samples.len() - 1) * share / 100].as_secs_f64() * 1000.0;
@@ -164,7 +165,7 @@ impl Bench {
         for (name, (min, p50, p90)) in [("container-oci", ours), ("crun", crun)] {
             println!("{name:14} create+start: p50 {p50:.2} ms, p90 {p90:.2} ms, min {min:.2} ms, n={rounds}");
         }
-        println!("ratio of p50: {:.3}", ours.1 / crun.1);
+        println!("ratio of p50: {:.3} (95% {low:.3} to {high:.3})", ours.1 / crun.1);
     }
 
     fn create_and_start(&self, runtime: &Path) -> Duration {
@@ -190,6 +191,27 @@ impl Bench {
         succeed(&["delete", "--force", "bench"]);
         took
     }
+}
+
+/// Where the ratio of the medians lies in 95 of 100 bootstrap samples: pairs drawn again, so that what disturbed both
+/// sides of a round stays together.
+fn interval(samples: &[Vec<Duration>; 2]) -> (f64, f64) {
+    const RESAMPLES: usize = 2000;
+    let rounds = samples[0].len();
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut ratios: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let drawn: Vec<usize> = (0..rounds).map(|_| random.usize(..rounds)).collect();
+            let median = |side: usize| {
+                let mut values: Vec<Duration> = drawn.iter().map(|&round| samples[side][round]).collect();
+                values.sort();
+                values[(rounds - 1) / 2].as_secs_f64()
+            };
+            median(0) / median(1)
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    (ratios[RESAMPLES * 25 / 1000], ratios[RESAMPLES * 975 / 1000 - 1])
 }
 
 /// Takes the v2 mount away in a mount namespace of this process's own, where there is one beside v1.

@@ -52,6 +52,31 @@ fn an_ordinary_users_containers_run_log_and_leave_nothing() {
     lab.assert_empty();
 }
 
+/// Without the variables that name them: state and images are in his home, also for the supervisor, who is root in a user
+/// namespace of his own.
+#[test]
+fn at_home_nothing_holds_an_image_whose_containers_are_gone() {
+    let lab = user_lab_or_skip!();
+    let home = lab.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let at_home = |arguments: &[&str]| {
+        let mut command = lab.command(arguments.iter().copied());
+        for name in ["CONTAINER_STATE", "CONTAINER_STORE", "XDG_DATA_HOME"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", &home).output().unwrap()
+    };
+    let archive = lab.path().join("busybox.tar");
+    text(&at_home(&["image", "import", archive.to_str().unwrap(), "box"]));
+    assert_eq!(text(&at_home(&["run", "--rm", "box", "echo", "once"])), "once");
+    let failed = at_home(&["run", "--rm", "box", "/no/such/program"]);
+    assert_eq!(failed.status.code(), Some(127), "{failed:?}");
+    let leases = home.join(".local/share/isolation-lab/leases");
+    assert_eq!(std::fs::read_dir(leases).unwrap().count(), 0);
+    text(&at_home(&["image", "rm", "box"]));
+}
+
 #[test]
 fn his_ports_are_published_without_a_bridge() {
     let lab = user_lab_or_skip!().with_network();
@@ -80,6 +105,7 @@ fn what_is_not_his_to_have_is_refused_with_what_would_do() {
     // Unless a cgroup is delegated to him, which on the machines these tests know it is not.
     assert!(refused(&["--memory", "32M"]).contains("delegated"));
     lab.start("idle", &[], "sleep 1000");
+    assert!(refused(&["--network", "container:idle"]).contains("needs root"));
     let stats: serde_json::Value = serde_json::from_str(&lab.text(["stats", "--no-stream", "--json", "idle"])).unwrap();
     // He has no cgroup of his own: no figure at all, and not that of whatever he is in.
     assert_eq!(stats["Statistics"]["memory_bytes"], serde_json::Value::Null);

@@ -19,9 +19,7 @@ const NOBODY: u32 = 65534;
 /// A copy of the launcher where everybody may execute it: the build's directory can be closed to others.
 fn launcher() -> TempDir {
     let directory = common::open_directory();
-    let copy = directory.path().join("container");
-    common::copy(common::LAUNCHER, &copy);
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    common::install(directory.path());
     directory
 }
 

@@ -155,7 +155,7 @@ fn take_name(place: &Place, settings: &mut Settings, new: &Path) -> Result<(), E
         }
     }
     // Before the container is there: an image that is in use must never look unused.
-    super::images::keep(settings)?;
+    super::images::keep(place, settings)?;
     write_json(&new.join("settings.json"), &*settings)?;
     let link = place.names().join(&settings.name);
     // A link whose container is gone was left by a crash.

@@ -49,7 +49,7 @@ pub fn find(place: &Place, name: &str) -> Result<Found, Error> {
     if name == WORKLOAD {
         return workload(place);
     }
-    let store = open()?;
+    let store = open(place)?;
     let image = store.image(name)?;
     let layers = store.lower_directories(&image, Limits::default())?;
     let config = image.config.config().clone().unwrap_or_default();
@@ -68,27 +68,27 @@ pub fn find(place: &Place, name: &str) -> Result<Found, Error> {
     })
 }
 
-fn open() -> Result<Store, Error> {
-    Ok(Store::open(&store::default_root()?, Access::Shared)?)
+fn open(place: &Place) -> Result<Store, Error> {
+    Ok(Store::open(&place.store, Access::Shared)?)
 }
 
 /// Keeps the image of a container from being removed for as long as the container is there.
-pub fn keep(settings: &Settings) -> Result<(), Error> {
+pub fn keep(place: &Place, settings: &Settings) -> Result<(), Error> {
     if settings.image_digest == WORKLOAD {
         return Ok(());
     }
-    let store = open()?;
+    let store = open(place)?;
     let image = store.image(&settings.image_digest)?;
     let lease = Lease::of(&image, format!("container {}", settings.name));
     Ok(store.lease(&lease_name(&settings.id), &lease)?)
 }
 
 /// The container is gone: its image may go.
-pub fn let_go(settings: &Settings) -> Result<(), Error> {
+pub fn let_go(place: &Place, settings: &Settings) -> Result<(), Error> {
     if settings.image_digest == WORKLOAD {
         return Ok(());
     }
-    Ok(open()?.release(&lease_name(&settings.id))?)
+    Ok(open(place)?.release(&lease_name(&settings.id))?)
 }
 
 fn lease_name(id: &str) -> String {
@@ -134,7 +134,7 @@ pub fn commit(container: &Container, name: &str, author: Option<&str>, message: 
             "the built-in image workload is no list of layers that another could be put on; commit a container of another image".into(),
         ));
     }
-    let store = open()?;
+    let store = open(&container.place)?;
     let name: Reference = name.parse()?;
     let image = store.image(&settings.image_digest)?;
     let layer = store.pack_layer(&container.file("upper"), Ids::of_store(), Compression::None)?;

@@ -81,7 +81,7 @@ impl Launcher {
             users.outside(account.gid)?;
         }
         let mounts = mounts(container, root_fd.as_fd(), users.as_ref().map_or(0, OwnUsers::first))?;
-        let network = network_namespace(container, users.as_ref())?;
+        let network = network_namespace(container, rootless, users.as_ref())?;
         let mut launcher = Launcher {
             container: container.clone(),
             rootless,
@@ -274,13 +274,20 @@ pub fn cgroup_name(id: &str) -> String {
 }
 
 /// The network namespace the container is to have; `None`: the host's.
-fn network_namespace(container: &Container, users: Option<&OwnUsers>) -> Result<Option<NetworkNamespace>, Error> {
+fn network_namespace(
+    container: &Container,
+    rootless: bool,
+    users: Option<&OwnUsers>,
+) -> Result<Option<NetworkNamespace>, Error> {
     match &container.settings.network {
         Mode::Host => Ok(None),
         Mode::None | Mode::Bridge => {
             let users = users.map(AsFd::as_fd);
             Ok(Some(NetworkNamespace::new_with(users, || loopback::raise().is_ok())?))
         }
+        Mode::Container(name) if rootless => Err(Error::Refused(format!(
+            "--network container:{name} needs root: the network of an ordinary user's container belongs to a user namespace of its own, which nobody outside may enter while its first process hides itself. Without root, publish a port of {name} (-p) and reach it with --network host"
+        ))),
         Mode::Container(name) => {
             let other = Container::find(&container.place, name)?;
             let init = other.init()?;

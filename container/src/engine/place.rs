@@ -14,13 +14,17 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::Error;
+use super::{Error, images};
+use crate::image::store;
 
 /// The directories of one user's containers.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The root of them all.
     pub state: PathBuf,
+    /// The store of images they are made from. Found once, by the command: an ordinary user's supervisor, in a user
+    /// namespace of its own, would take itself for root and look in root's.
+    pub store: PathBuf,
 }
 
 impl Place {
@@ -30,7 +34,9 @@ impl Place {
             Some(path) => std::path::absolute(path).unwrap_or_default(),
             None => default_state()?,
         };
-        let place = Place { state };
+        let store = store::default_root().map_err(images::Error::Store)?;
+        let store = std::path::absolute(store).unwrap_or_default();
+        let place = Place { state, store };
         for directory in [place.containers(), place.names(), place.volumes()] {
             // Only for its owner: what containers write may be readable, set-user-id even.
             std::fs::DirBuilder::new()

@@ -135,7 +135,7 @@ pub fn erase(container: &Container) -> Result<(), Error> {
         remove_anonymous_volumes(container)?;
     }
     volume::remove_tree(&old)?;
-    Ok(images::let_go(&container.settings)?)
+    Ok(images::let_go(&container.place, &container.settings)?)
 }
 
 /// Removes the volumes that were made for this container alone.

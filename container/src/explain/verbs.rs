@@ -296,7 +296,8 @@ pub fn announced(call: &Decoded, role: Role, at: Verb) -> Option<Verb> {
         }
         "unshare" | "setns" if call.namespaces == names::bit(names::CLONE, "CLONE_NEWCGROUP") => Verb::CgroupNamespace,
         "setns" => Verb::Enter,
-        "open" | "openat" if about("/uid_map") || about("/gid_map") || about("/setgroups") => Verb::Users,
+        // What is read of them inside tells a process only where it is.
+        "open" | "openat" if !inside && (about("/uid_map") || about("/gid_map") || about("/setgroups")) => Verb::Users,
         "open" | "openat" if about("/ns/user") && !inside => Verb::Shift,
         "open_tree" if !inside => Verb::Shift,
         "sendmsg" | "recvmsg" => Verb::Go,
