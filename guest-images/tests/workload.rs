@@ -221,6 +221,54 @@ fn crash_dies_of_sigsegv() {
 }
 
 #[test]
+fn forks_counts_its_copies_and_leaves_none() {
+    let workload = Workload::new();
+    for most in [0, 1, 7] {
+        let report = workload.report(&["forks", &most.to_string()]);
+        assert_eq!(
+            (report["made"].as_u64(), report["most"].as_u64()),
+            (Some(most), Some(most))
+        );
+        assert!(report["stopped_by"].is_null(), "{report}");
+    }
+    // More than any machine has process numbers for is more than there is memory to remember.
+    let output = workload.run(&["forks", "9223372036854775807"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn doors_tells_an_answer_for_each_and_the_host_lives() {
+    let report = Workload::new().report(&["doors"]);
+    let doors = report["doors"].as_array().unwrap();
+    let names: Vec<&str> = doors.iter().map(|door| door["door"].as_str().unwrap()).collect();
+    assert!(
+        names.contains(&"/proc/sysrq-trigger") && names.contains(&"reboot"),
+        "{names:?}"
+    );
+    for door in doors {
+        let answer = door["answer"].as_str().unwrap();
+        assert!(
+            answer == "open" || answer.starts_with('E') || answer.starts_with("errno"),
+            "{door}"
+        );
+    }
+}
+
+#[test]
+fn panic_tries_nothing_on_a_kernel_that_is_no_guests() {
+    assert!(
+        !PathBuf::from("/.lab/command").exists(),
+        "this machine is a guest of the lab's"
+    );
+    let output = Workload::new().run(&["panic"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("nothing was tried"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn idle_says_so_and_waits() {
     let workload = Workload::new();
     let mut child = Command::new(workload.path())
@@ -253,7 +301,8 @@ fn wrong_usage_is_status_two_and_names_the_lessons() {
         assert!(output.stdout.is_empty(), "{words:?}");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         for lesson in [
-            "hello", "whoami", "cpu", "memory", "syscalls", "disk", "net", "idle", "exit", "crash",
+            "hello", "whoami", "cpu", "memory", "syscalls", "disk", "net", "idle", "exit", "crash", "forks", "doors",
+            "panic",
         ] {
             assert!(text.contains(lesson), "{words:?}: {text}");
         }

@@ -119,6 +119,22 @@ fn closed_standard_streams_are_no_disaster() {
     assert_eq!(ran.status, 113, "{ran:?}");
 }
 
+/// What a program does to its kernel, it does to its own: the host's `vmm` ends in good order and says so.
+#[test]
+fn a_program_can_bring_its_own_kernel_down() {
+    if !kvm() {
+        return;
+    }
+    let ran = run(["workload", "panic"]);
+    assert_eq!(ran.status, i32::from(status::KERNEL_PANIC), "{ran:?}");
+    let said = format!("{}{}", ran.text(), ran.stderr);
+    assert!(said.contains("wrote c to /proc/sysrq-trigger"), "{said}");
+    // There is no second process in the lab kernel to begin with.
+    let ran = run(["workload", "forks", "5"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.text().contains(r#""made":0,"stopped_by":"ENOSYS""#), "{ran:?}");
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_the_program_as_sigpipe_does() {
     if !kvm() {

@@ -53,6 +53,10 @@ fn main() {
             disk::sync();
             console::drain();
             host.end(status);
+            // No hypervisor of ours, then.
+            if let Some((port, value)) = options::switch() {
+                host.write_elsewhere(port, value);
+            }
         }
         Err(error) => eprintln!(
             "init: cannot reach the host: {error}. The guest's kernel needs CONFIG_DEVPORT or CONFIG_X86_IOPL_IOPERM"

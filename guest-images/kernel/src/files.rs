@@ -46,6 +46,8 @@ pub enum Device {
     Full,
     /// Random bytes from the host.
     Random,
+    /// Linux's door for keyboards that are not there: `c` written to it crashes the kernel.
+    Trigger,
 }
 
 /// What a path leads to.
@@ -230,7 +232,7 @@ impl Files {
             implied |= entry.name.len() > path.len() && entry.name.starts_with(path) && entry.name[path.len()] == b'/';
             offset = next;
         }
-        match (device_at(path), implied || path == b"dev") {
+        match (device_at(path), implied || matches!(path, b"dev" | b"proc")) {
             (Some(device), _) => Ok(Node::Device(device)),
             (None, true) => Ok(Node::Implied),
             (None, false) => Err(ENOENT),
@@ -367,6 +369,7 @@ fn device_at(path: &[u8]) -> Option<Device> {
         b"dev/stdin" => Device::Input,
         b"dev/stdout" | b"dev/console" => Device::Output,
         b"dev/stderr" => Device::Error,
+        b"proc/sysrq-trigger" => Device::Trigger,
         _ => return None,
     })
 }

@@ -6,6 +6,7 @@
 
 #![no_main]
 
+mod abuse;
 mod disk;
 mod lessons;
 mod net;
@@ -27,6 +28,9 @@ const USAGE: &str = "usage: workload LESSON
   idle         print a line, then sleep until killed
   exit N       exit with status N
   crash        write through a null pointer
+  forks N      start up to N copies of itself, tell how many there were
+  doors        what of the ways to bring down a kernel is open, without taking one
+  panic        bring down the kernel it runs on, if that is a guest's of the lab
 ";
 
 /// The entry point musl's start-up code calls.
@@ -55,6 +59,9 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         ["idle"] => lessons::idle(),
         ["exit", status] => number(status, |status| status as c_int),
         ["crash"] => lessons::crash(),
+        ["forks", most] => number(most, abuse::forks),
+        ["doors"] => abuse::doors(),
+        ["panic"] => abuse::panic(),
         _ => usage(""),
     }
 }

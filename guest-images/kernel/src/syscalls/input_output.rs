@@ -91,6 +91,8 @@ fn read_device(kernel: &mut Kernel, device: Device, to: u64, length: u64) -> Ans
         Device::Random => from_host(kernel, op::RANDOM, to, length),
         // Whoever reads a descriptor open for writing gets what a pipe's other end gives: EBADF.
         Device::Output | Device::Error => Err(EBADF),
+        // It can only be written to.
+        Device::Trigger => Err(EINVAL),
         Device::Input => from_host(kernel, op::READ_STDIN, to, length),
     }
 }
@@ -115,6 +117,9 @@ pub fn write(kernel: &mut Kernel, fd: u64, from: u64, length: u64) -> Answer {
     let Open::Device(device) = *kernel.files.get(fd)? else {
         return Err(EBADF);
     };
+    if device == Device::Trigger && length > 0 {
+        return pull_trigger(kernel, from, length);
+    }
     let Some(op) = sink(device)? else { return Ok(length) };
     if length == 0 {
         return Ok(0);
@@ -134,12 +139,23 @@ pub fn write(kernel: &mut Kernel, fd: u64, from: u64, length: u64) -> Answer {
     written_or_signal(kernel, written)
 }
 
+/// Linux's Documentation/admin-guide/sysrq.rst: `c` crashes the kernel; the other commands have nothing to act on here. So
+/// that a program can show what a kernel of its own is good for: it falls, and nobody else does.
+fn pull_trigger(kernel: &mut Kernel, from: u64, length: u64) -> Answer {
+    let mut command = [0];
+    kernel.copy_in(from, &mut command)?;
+    if command == *b"c" {
+        panic!("a program wrote c to /proc/sysrq-trigger");
+    }
+    Ok(length)
+}
+
 /// Where what is written to a device goes; None: nowhere.
 fn sink(device: Device) -> Result<Option<u32>, Errno> {
     match device {
         Device::Output => Ok(Some(op::WRITE_STDOUT)),
         Device::Error => Ok(Some(op::WRITE_STDERR)),
-        Device::Null | Device::Zero | Device::Random => Ok(None),
+        Device::Null | Device::Zero | Device::Random | Device::Trigger => Ok(None),
         Device::Full => Err(ENOSPC),
         Device::Input => Err(EBADF),
     }

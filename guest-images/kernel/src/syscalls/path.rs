@@ -144,6 +144,7 @@ fn status_of_device(device: Device) -> Status {
         Device::Zero => (mode::DEVICE | 0o666, (1, 5)),
         Device::Full => (mode::DEVICE | 0o666, (1, 7)),
         Device::Random => (mode::DEVICE | 0o666, (1, 9)),
+        Device::Trigger => (mode::REGULAR | 0o200, (0, 0)),
     };
     Status {
         inode: 1,
