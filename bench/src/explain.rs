@@ -1,7 +1,7 @@
 //! `lab explain CHART.svg`: where a chart came from, and whether its samples still say the same.
 //!
-//! Every chart carries its provenance in its `<metadata>`. If the results folder is still around it, the chart is drawn
-//! anew from the samples and compared byte for byte.
+//! Every chart carries its provenance in its `<metadata>`. If what it was drawn from is still around it (a race's samples, a
+//! study's findings, a trace), the chart is drawn anew from it and compared byte for byte.
 
 use std::fmt;
 use std::io;
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::charts::anew;
 use crate::results::Provenance;
-use crate::{charts, store, words};
+use crate::{charts, words};
 
 /// Why a chart cannot be explained.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,10 @@ pub enum Error {
 struct Metadata {
     chart: String,
     title: String,
-    provenance: Provenance,
+    /// A trace of exits has none.
+    provenance: Option<Provenance>,
+    /// The kernel whose exits it shows; only there.
+    kernel: Option<String>,
 }
 
 /// What became of the samples.
@@ -77,8 +81,11 @@ pub struct Explained {
     pub chart: String,
     /// The sentence it shows.
     pub title: String,
-    /// Where it came from.
-    pub provenance: Provenance,
+    /// Where it came from. None for a chart of exits: a trace tells the guest's kernel and nothing of the machine.
+    pub provenance: Option<Provenance>,
+    /// The kernel whose exits it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     /// Whether its samples still say so.
     pub redrawn: Redrawn,
 }
@@ -102,6 +109,9 @@ pub fn explain(path: &Path, results: Option<&Path>) -> Result<Explained, Error> 
         .ok_or_else(|| foreign("it has no <metadata>".into()))?
         .0;
     let found: Metadata = serde_json::from_str(&unescape(text)).map_err(|error| foreign(error.to_string()))?;
+    if found.provenance.is_none() && found.kernel.is_none() {
+        return Err(foreign("it tells neither a machine nor a guest's kernel".into()));
+    }
     let folder = results
         .map(Path::to_owned)
         .or_else(|| Some(path.canonicalize().ok()?.parent()?.parent()?.to_owned()));
@@ -110,6 +120,7 @@ pub fn explain(path: &Path, results: Option<&Path>) -> Result<Explained, Error> 
         chart: found.chart,
         title: found.title,
         provenance: found.provenance,
+        kernel: found.kernel,
     })
 }
 
@@ -118,38 +129,32 @@ fn redraw(path: &Path, svg: &str, found: &Metadata, folder: Option<&Path>) -> Re
     let Some(folder) = folder else {
         return gone("the chart lies in no results folder; name one with --results".into());
     };
-    let (summary, samples) = match (store::read_summary(folder), store::read_samples(folder)) {
-        (Ok(summary), Ok(samples)) => (summary, samples),
-        (Err(error), _) | (_, Err(error)) => return gone(error.to_string()),
+    // `lab charts --trace FILE` puts the chart beside the trace, under its name.
+    let trace = path.with_extension("jsonl");
+    let drawn = match anew::draw(folder, &found.chart, Some(&trace)) {
+        Ok(drawn) => drawn,
+        Err(error) => return gone(error.to_string()),
     };
-    if summary.provenance.date != found.provenance.date {
+    if let (Some(there), Some(here)) = (&drawn.provenance, &found.provenance)
+        && there.date != here.date
+    {
         return gone(format!(
             "{} holds the run of {}, the chart is of {}",
             folder.display(),
-            summary.provenance.date,
-            found.provenance.date
+            there.date,
+            here.date
         ));
     }
-    let charts = match charts::draw_all(&summary, &samples) {
-        Ok(charts) => charts,
-        Err(error) => return gone(error.to_string()),
-    };
-    let Some(anew) = charts.into_iter().find(|chart| chart.name == found.chart) else {
-        return gone(format!(
-            "the chart \"{}\" is not drawn from samples.jsonl by this lab",
-            found.chart
-        ));
-    };
-    let samples = samples.len();
-    if anew.svg == svg {
+    let samples = drawn.samples;
+    if drawn.chart.svg == svg {
         return Redrawn::Same { samples };
     }
     let beside = path.with_extension("anew.svg");
-    match std::fs::write(&beside, anew.svg) {
+    match std::fs::write(&beside, drawn.chart.svg) {
         Ok(()) => Redrawn::Differs {
             samples,
             anew: beside,
-            why: "the samples, the summary, the chart or the lab that draws it changed since".into(),
+            why: "the samples, what was computed from them, the chart or the lab that draws it changed since".into(),
         },
         Err(error) => gone(format!("cannot write {}: {error}", beside.display())),
     }
@@ -167,31 +172,22 @@ fn unescape(text: &str) -> String {
 
 impl fmt::Display for Explained {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let from = &self.provenance;
         writeln!(out, "{}", self.title)?;
         writeln!(out, "  chart      {}", self.chart)?;
-        writeln!(out, "  from       {}", charts::origin(from))?;
-        writeln!(out, "  command    {}", from.command.join(" "))?;
-        writeln!(
-            out,
-            "  workload   {} (sha256 {})",
-            from.workload.join(" "),
-            from.workload_sha256
-        )?;
-        if let Some(kernel) = &from.kernel_sha256 {
-            writeln!(out, "  kernel     lab kernel (sha256 {kernel})")?;
+        if let Some(from) = &self.provenance {
+            machine(out, from)?;
         }
-        if let Some(guess) = from.prediction {
-            writeln!(out, "  guess      {} times, made before the race", words::ratio(guess))?;
-        }
-        for note in &from.notes {
-            writeln!(out, "  note       {note}")?;
+        if let Some(kernel) = &self.kernel {
+            writeln!(
+                out,
+                "  from       a trace of {kernel}; a trace tells nothing of its machine"
+            )?;
         }
         match &self.redrawn {
             Redrawn::Same { samples } => {
                 writeln!(
                     out,
-                    "  samples    {samples} are there; drawn anew from them the chart is the same, byte for byte"
+                    "  samples    {samples} are there; drawn anew the chart is the same, byte for byte"
                 )
             }
             Redrawn::Differs { samples, anew, why } => writeln!(
@@ -204,21 +200,49 @@ impl fmt::Display for Explained {
     }
 }
 
+fn machine(out: &mut fmt::Formatter, from: &Provenance) -> fmt::Result {
+    writeln!(out, "  from       {}", charts::origin(from))?;
+    writeln!(out, "  command    {}", from.command.join(" "))?;
+    writeln!(
+        out,
+        "  workload   {} (sha256 {})",
+        from.workload.join(" "),
+        from.workload_sha256
+    )?;
+    if let Some(kernel) = &from.kernel_sha256 {
+        writeln!(out, "  kernel     lab kernel (sha256 {kernel})")?;
+    }
+    if let Some(guess) = from.prediction {
+        writeln!(out, "  guess      {} times, made before the race", words::ratio(guess))?;
+    }
+    for note in &from.notes {
+        writeln!(out, "  note       {note}")?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::examples;
-    use crate::store::Folder;
+    use crate::results::{Sample, Summary};
+    use crate::store::{self, Folder};
+    use crate::trace;
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
         let (summary, samples) = examples::typical_run();
+        folder_of(&summary, &samples)
+    }
+
+    /// The results in a folder, with their charts; and where its start-up chart would be.
+    fn folder_of(summary: &Summary, samples: &[Sample]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
         let mut folder = Folder::create(dir.path()).unwrap();
-        for sample in &samples {
+        for sample in samples {
             folder.append(sample).unwrap();
         }
-        folder.write_summary(&summary).unwrap();
-        charts::write_all(&summary, &samples, &dir.path().join("charts")).unwrap();
+        folder.write_summary(summary).unwrap();
+        charts::write_all(summary, samples, &dir.path().join("charts")).unwrap();
         let chart = dir.path().join("charts/startup.svg");
         (dir, chart)
     }
@@ -228,13 +252,63 @@ mod tests {
         let (_dir, chart) = folder();
         let found = explain(&chart, None).unwrap();
         assert_eq!(found.chart, "startup");
-        assert_eq!(found.provenance, examples::typical().provenance);
+        assert_eq!(found.provenance, Some(examples::typical().provenance));
         assert!(
             matches!(found.redrawn, Redrawn::Same { samples } if samples > 100),
             "{:?}",
             found.redrawn
         );
         assert!(found.to_string().contains("byte for byte"), "{found}");
+    }
+
+    #[test]
+    fn every_chart_of_every_kind_of_race_is_drawn_anew() {
+        let modes = charts::modes::example(&["process", "vm"], &[1, 2, 4]);
+        let runs = [
+            (examples::typical_run(), &["startup", "phases", "memory"][..]),
+            (examples::without_kvm_run(), &["startup", "phases", "memory"]),
+            (crate::ladder::example(), &["ladder"]),
+            ((modes, Vec::new()), &["modes"]),
+        ];
+        for ((summary, samples), names) in runs {
+            let (dir, _) = folder_of(&summary, &samples);
+            let drawn = std::fs::read_dir(dir.path().join("charts")).unwrap().count();
+            assert_eq!(drawn, names.len(), "{names:?}");
+            for name in names {
+                let found = explain(&dir.path().join(format!("charts/{name}.svg")), None).unwrap();
+                let samples = samples.len();
+                assert_eq!(
+                    (found.redrawn, found.chart.as_str()),
+                    (Redrawn::Same { samples }, *name)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn exits_are_drawn_anew_from_the_trace_beside_them_or_in_the_folder() {
+        const TRACE: &str = concat!(
+            r#"{"trace":1,"kernel":"the lab kernel","vcpus":1}"#,
+            "\n",
+            r#"{"vcpu":0,"left_ns":2000,"guest_ns":1000,"host_ns":500,"reason":"port write","device":"exit"}"#,
+            "\n"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("charts")).unwrap();
+        for (file, chart) in [("mine.jsonl", "mine.svg"), ("trace.jsonl", "charts/exits.svg")] {
+            let (file, chart) = (dir.path().join(file), dir.path().join(chart));
+            std::fs::write(&file, TRACE).unwrap();
+            charts::write_exits(&trace::read(&file).unwrap(), &chart).unwrap();
+            let found = explain(&chart, None).unwrap();
+            assert_eq!(
+                (&found.redrawn, &found.provenance),
+                (&Redrawn::Same { samples: 1 }, &None)
+            );
+            assert!(found.to_string().contains("a trace of the lab kernel"), "{found}");
+            std::fs::remove_file(&file).unwrap();
+            let gone = explain(&chart, None).unwrap().redrawn;
+            assert!(matches!(gone, Redrawn::Gone { .. }), "{gone:?}");
+        }
     }
 
     #[test]

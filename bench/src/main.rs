@@ -106,14 +106,24 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Charts { dir, trace, json } => {
             let mut files = Vec::new();
             if let Some(dir) = dir {
-                let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
-                files.extend(draw(&summary, &samples, &dir)?);
+                if dir.join(store::SUMMARY).is_file() {
+                    let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
+                    files.extend(draw(&summary, &samples, &dir)?);
+                }
+                files.extend(charts::write_studies(&dir)?);
                 let kept = dir.join("trace.jsonl");
                 if kept.exists() {
                     let path = dir.join("charts/exits.svg");
                     charts::write_exits(&trace::read(&kept)?, &path)?;
                     files.push(path);
                 }
+                anyhow::ensure!(
+                    !files.is_empty(),
+                    "{} holds nothing a chart could be drawn from: neither {} nor the file of a study (density.json, ...) \
+                     nor trace.jsonl",
+                    dir.display(),
+                    store::SUMMARY
+                );
             }
             if let Some(trace) = trace {
                 let path = trace.with_extension("svg");
@@ -123,9 +133,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             commands::wrote(&files, json)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Report { dir, json } if !dir.join(store::SUMMARY).is_file() => {
+            charts::write_studies(&dir)?;
+            commands::wrote(&[report::write_of_studies(&dir)?], json)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Report { dir, json } => {
             let (summary, samples) = (store::read_summary(&dir)?, store::read_samples(&dir)?);
             draw(&summary, &samples, &dir)?;
+            charts::write_studies(&dir)?;
             commands::wrote(&[report::write(&summary, &samples, &dir)?], json)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::study::results::{Cost, Density, Identity, Ledger, Study, Surface};
+use bench::study::surface::trials::Reach;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -105,6 +106,36 @@ fn density_finds_a_slope_and_leaves_nothing() {
     assert_eq!(kept.measured().count(), study.measured().count());
     let chart = fs::read_to_string(place.path().join("out/charts/density.svg")).unwrap();
     assert!(chart.contains(" each") || !geteuid().is_root());
+    assert_eq!(using(place.path()), [""; 0]);
+    assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn peers_are_multiplied_too_each_in_a_cgroup_of_its_own() {
+    if !geteuid().is_root() {
+        return println!("skipped: not root, so the peers have no cgroups of their own");
+    }
+    let installed =
+        |name: &&str| Path::new("/usr/bin").join(name).exists() || Path::new("/usr/sbin").join(name).exists();
+    let names: Vec<&str> = ["crun", "runc"].into_iter().filter(installed).collect();
+    if names.is_empty() {
+        return println!("skipped: neither crun nor runc is installed");
+    }
+    let place = TempDir::new().unwrap();
+    let list = names.join(",");
+    let study: Study<Density> = run(place.path(), &["density", "--up-to", "4", "--contenders", &list]);
+    for name in names {
+        let found = study
+            .of(name)
+            .unwrap_or_else(|| panic!("{name}: {:?}", study.contenders));
+        assert_eq!(
+            found.apart.points.last().unwrap().instances,
+            4,
+            "{name}: {:?}",
+            found.apart.stopped
+        );
+        assert!(found.apart.charged.unwrap().bytes > 0.0, "{name}");
+    }
     assert_eq!(using(place.path()), [""; 0]);
     assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
 }
@@ -346,11 +377,12 @@ fn a_lab_that_is_interrupted_at_the_disk_leaves_nothing() {
 }
 
 #[test]
-fn a_filter_narrows_what_is_reached_and_a_siblings_crash_is_survived() {
+fn a_filter_narrows_what_is_reached_and_what_the_workload_does_ends_with_it() {
     if !geteuid().is_root() {
         return println!("skipped: reading another process's seccomp filter takes root");
     }
     let place = TempDir::new().unwrap();
+    let before = containers_cgroups();
     let names = contenders("process,container");
     let study: Study<Surface> = run(place.path(), &["surface", "--contenders", &names]);
     assert_eq!(
@@ -371,12 +403,65 @@ fn a_filter_narrows_what_is_reached_and_a_siblings_crash_is_survived() {
             "{name}: {:?}",
             trial("memory")
         );
-        assert!(surface.trials.iter().all(|trial| trial.sibling_survived), "{name}");
+        for trial in &surface.trials {
+            let lived = trial.sibling_survived && trial.next_started == Some(true) && trial.host_survived == Some(true);
+            assert!(lived, "{name}: {trial:?}");
+            // Nothing holds a plain process back but the lab, whoever runs it.
+            let contained = trial.reach() == Reach::Contained;
+            assert!(contained || name == "process", "{name}: {trial:?}");
+        }
+        let observed = surface.observed.as_ref().unwrap();
+        assert!(
+            observed.distinct() > 0 && observed.made() >= observed.distinct(),
+            "{name}: {observed:?}"
+        );
     }
+    // The same bytes on the same kernel make the same calls, but for what a restarted one adds.
+    let made = |name: &str| of(name).observed.clone().unwrap().calls;
+    assert_eq!(
+        made("process").into_keys().collect::<Vec<_>>(),
+        made("container").into_keys().collect::<Vec<_>>()
+    );
+    let ending = |name: &str, what: &str| {
+        let trials = &of(name).trials;
+        trials.iter().find(|trial| trial.what == what).unwrap().ending()
+    };
+    assert!(
+        ending("container", "panic").starts_with("refused: "),
+        "{}",
+        ending("container", "panic")
+    );
+    assert!(
+        ending("container", "forks").starts_with("EAGAIN after "),
+        "{}",
+        ending("container", "forks")
+    );
     if names.contains("vm") {
         assert!(of("vm").reachable < of("container").reachable);
         assert_eq!(of("vm").behind, "vmm");
+        // Its calls end at its own kernel: the host sees the VMM's.
+        assert!(
+            made("vm").contains_key("ioctl") && !made("vm").contains_key("uname"),
+            "{:?}",
+            made("vm")
+        );
+        assert_eq!(ending("vm", "panic"), "its kernel panicked");
+        assert_eq!(ending("vm", "forks"), "ENOSYS after 0");
     }
+    let chart = place.path().join("out/charts/surface.svg");
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .arg("explain")
+        .arg(&chart)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("the same, byte for byte"),
+        "{output:?}"
+    );
+    assert_eq!(using(place.path()), [""; 0]);
+    let left: Vec<_> = containers_cgroups().difference(&before).cloned().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, ShapeStyle};
 
+use serde::Serialize;
+
 use super::{Error, layout};
 use crate::words;
 
@@ -74,10 +76,15 @@ pub enum Shape {
     },
 }
 
+/// What a reader who points at a part of the chart is told: left, top, right, bottom of that part, and the words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hint(pub [f64; 4], pub String);
+
 /// The sheet.
 #[derive(Debug, Default)]
 pub struct Canvas {
     shapes: Vec<Shape>,
+    hints: Vec<Hint>,
     /// Where the next line of running text begins, in pixels from the top.
     pub y: f64,
 }
@@ -98,6 +105,16 @@ impl Canvas {
     /// Adds a shape.
     pub fn draw(&mut self, shape: Shape) {
         self.shapes.push(shape);
+    }
+
+    /// Adds what a part of the chart says when it is pointed at. It is no part of the picture: a page may use it.
+    pub fn hint(&mut self, part: [f64; 4], says: String) {
+        self.hints.push(Hint(part.map(f64::round), says));
+    }
+
+    /// All hints, in the order they were added.
+    pub fn take_hints(&mut self) -> Vec<Hint> {
+        std::mem::take(&mut self.hints)
     }
 
     /// Adds a label.

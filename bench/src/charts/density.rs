@@ -67,7 +67,17 @@ pub(super) fn sheet(found: &Study<Density>) -> (String, Canvas) {
         for point in &curve.series.points {
             let Some(bytes) = point.charged_bytes else { continue };
             let radius = if curve.merged { DOT - 1.0 } else { DOT };
-            canvas.draw(Shape::Dot(place(point.instances as f64, bytes as f64), radius, color));
+            let (x, y) = place(point.instances as f64, bytes as f64);
+            canvas.hint(
+                [x - radius, y - radius, x + radius, y + radius],
+                format!(
+                    "{}: {} idle, {} charged",
+                    curve.name,
+                    point.instances,
+                    words::bytes(bytes)
+                ),
+            );
+            canvas.draw(Shape::Dot((x, y), radius, color));
             end = if curve.series.charged.is_none() {
                 bytes as f64
             } else {

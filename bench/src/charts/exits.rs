@@ -28,7 +28,8 @@ struct Row<'t> {
 
 /// Draws the timeline of a trace.
 pub fn draw(trace: &Trace) -> Result<Chart, Error> {
-    let (title, canvas) = sheet(trace);
+    let (title, mut canvas) = sheet(trace);
+    let hints = canvas.take_hints();
     let metadata =
         serde_json::json!({ "chart": "exits", "title": title, "kernel": trace.kernel, "vcpus": trace.vcpus });
     let svg = canvas.into_svg(&title, &serde_json::to_string(&metadata)?)?;
@@ -36,6 +37,7 @@ pub fn draw(trace: &Trace) -> Result<Chart, Error> {
         name: "exits",
         title,
         svg,
+        hints,
     })
 }
 
@@ -163,6 +165,10 @@ fn row(
     color: plotters::style::RGBColor,
 ) {
     let y = canvas.y + ROW / 2.0;
+    canvas.hint(
+        [MARGIN, canvas.y, WIDTH - MARGIN, canvas.y + ROW],
+        format!("{name}: {figures}"),
+    );
     let name = layout::shorten(name, NAMES - 8.0, LABEL_SIZE);
     canvas.label(&name, (MARGIN + NAMES - 8.0, y), Anchor::End, LABEL_SIZE, INK);
     for [from, to] in by_pixel(bars) {

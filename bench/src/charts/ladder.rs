@@ -61,6 +61,21 @@ pub(super) fn sheet(summary: &Summary, samples: &[Sample]) -> Option<(String, Ca
         let color = super::color(summary, &ladder.side);
         let mut below = 0.0;
         for step in &ladder.steps {
+            let interval = step.ci95.map_or_else(String::new, |[low, high]| {
+                let ms = |ns: f64| words::significant(ns / 1e6, 2);
+                format!(" (95% {} to {})", ms(low), ms(high))
+            });
+            let (cost, all) = (
+                words::significant(step.cost_ns / 1e6, 2),
+                words::significant(step.p50_ns / 1e6, 3),
+            );
+            canvas.hint(
+                [MARGIN, canvas.y, WIDTH - MARGIN, canvas.y + ROW],
+                format!(
+                    "{}: {} adds {cost} ms{interval}; with it a start takes {all} ms",
+                    ladder.side, step.adds
+                ),
+            );
             row(&mut canvas, step, below, &scale, color);
             below = step.p50_ns;
         }

@@ -41,15 +41,15 @@ pub(super) fn sheet(found: &Study<Ledger>) -> (String, Canvas) {
         .fold(0.0, f64::max);
     let left = MARGIN + widest + 10.0;
     let scale = Scale::linear(0.0, most, left, WIDTH - MARGIN - TOTAL_ROOM);
-    for ((_, ledger), name) in ledgers.iter().zip(names) {
+    for ((contender, ledger), name) in ledgers.iter().zip(names) {
         canvas.heading(&name, (MARGIN, canvas.y + BAR / 2.0), LABEL_SIZE);
-        bar(&mut canvas, ledger, &scale, left);
+        bar(&mut canvas, contender, ledger, &scale, left);
         canvas.y += 12.0;
     }
     (title, canvas)
 }
 
-fn bar(canvas: &mut Canvas, ledger: &Ledger, scale: &Scale, left: f64) {
+fn bar(canvas: &mut Canvas, name: &str, ledger: &Ledger, scale: &Scale, left: f64) {
     let (top, bottom) = (canvas.y, canvas.y + BAR);
     let mut sum = 0.0;
     for part in ledger.parts.iter().filter(|part| part.taken) {
@@ -58,7 +58,10 @@ fn bar(canvas: &mut Canvas, ledger: &Ledger, scale: &Scale, left: f64) {
         };
         let from = scale.place(sum);
         sum += bytes;
-        canvas.draw(Shape::Bar([from, top, scale.place(sum), bottom], color(&part.what)));
+        let place = [from, top, scale.place(sum), bottom];
+        let size = words::bytes(bytes.round() as u64);
+        canvas.hint(place, format!("{name}: {} {size}, from {}", part.what, part.source));
+        canvas.draw(Shape::Bar(place, color(&part.what)));
     }
     canvas.draw(Shape::Line(vec![(left, top - 2.0), (left, bottom + 2.0)], FAINT, 1));
     let mut end = scale.place(sum);

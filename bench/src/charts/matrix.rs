@@ -39,11 +39,21 @@ pub(super) fn sheet(found: &Study<Identity>) -> (String, Canvas) {
         canvas.draw(Shape::Line(vec![(MARGIN, top), (WIDTH - MARGIN, top)], FAINT, 1));
         let name = layout::shorten(&aspect.name, NAME_ROOM - 6.0, LABEL_SIZE);
         canvas.label(&name, (MARGIN, y), Anchor::Start, LABEL_SIZE, INK);
-        for (index, (_, identity)) in identities.iter().enumerate() {
+        for (index, (contender, identity)) in identities.iter().enumerate() {
             let Some(aspect) = identity.aspects.get(row) else {
                 continue;
             };
-            cell(&mut canvas, aspect, (column(index), y), width);
+            let whose = match aspect.shared {
+                Some(false) => "its own",
+                Some(true) => "the host's",
+                None => "nothing tells whose",
+            };
+            let (x, half) = (column(index), width / 2.0);
+            canvas.hint(
+                [x - half, top, x + half, top + ROW],
+                format!("{contender}, {}: {whose}: {}", aspect.name, aspect.inside),
+            );
+            cell(&mut canvas, aspect, (x, y), width);
         }
         canvas.y += ROW;
     }

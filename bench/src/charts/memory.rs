@@ -63,7 +63,7 @@ pub(super) fn sheet(summary: &Summary) -> (String, Canvas) {
         let y = canvas.y + BAR / 2.0;
         canvas.heading(&name, (MARGIN, y), LABEL_SIZE);
         match &contender.memory {
-            Some(memory) => bar(&mut canvas, memory, &scale, left),
+            Some(memory) => bar(&mut canvas, &contender.name, memory, &scale, left),
             None => {
                 canvas.label("not measured", (left, y), Anchor::Start, SMALL_SIZE, GREY);
                 canvas.y += BAR;
@@ -145,7 +145,7 @@ fn title(measured: &[&Contender]) -> String {
     }
 }
 
-fn bar(canvas: &mut Canvas, memory: &Memory, scale: &Scale, left: f64) {
+fn bar(canvas: &mut Canvas, name: &str, memory: &Memory, scale: &Scale, left: f64) {
     let (top, bottom) = (canvas.y, canvas.y + BAR);
     let mut sum = 0;
     for piece in pieces(memory) {
@@ -154,7 +154,9 @@ fn bar(canvas: &mut Canvas, memory: &Memory, scale: &Scale, left: f64) {
         };
         let from = scale.place(sum as f64);
         sum += bytes;
-        canvas.draw(Shape::Bar([from, top, scale.place(sum as f64), bottom], piece.color));
+        let place = [from, top, scale.place(sum as f64), bottom];
+        canvas.hint(place, format!("{name}: {} {}", piece.what, words::bytes(bytes)));
+        canvas.draw(Shape::Bar(place, piece.color));
     }
     canvas.draw(Shape::Line(vec![(left, top - 2.0), (left, bottom + 2.0)], FAINT, 1));
     let anything = pieces(memory).iter().any(|piece| piece.bytes.is_some());

@@ -4,6 +4,7 @@
 //! from. Labels stand at what they name, so that no reader has to match colours with a legend; the colours are those
 //! Okabe and Ito chose so that every kind of colour vision tells them apart (<https://jfly.uni-koeln.de/color/>).
 
+pub mod anew;
 mod canvas;
 pub mod density;
 pub mod exits;
@@ -12,19 +13,20 @@ mod layout;
 pub mod ledger;
 pub mod matrix;
 mod memory;
-mod modes;
+pub(crate) mod modes;
 mod phases;
 pub mod running_cost;
 mod startup;
 mod study;
+pub mod surface;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use plotters::style::RGBColor;
 
-pub use canvas::escape;
 use canvas::{Canvas, GREY, SMALL_SIZE};
+pub use canvas::{Hint, escape};
 
 use crate::results::{Provenance, Sample, Summary};
 use crate::trace::Trace;
@@ -61,6 +63,8 @@ pub struct Chart {
     pub title: String,
     /// The SVG.
     pub svg: String,
+    /// What its parts say when they are pointed at.
+    pub hints: Vec<Hint>,
 }
 
 /// Draws every chart: start-up, phases, memory.
@@ -80,8 +84,14 @@ pub fn draw_all(summary: &Summary, samples: &[Sample]) -> Result<Vec<Chart>, Err
         .map(|(name, (title, mut canvas))| {
             caption(&mut canvas, summary);
             let metadata = serde_json::json!({ "chart": name, "title": title, "provenance": summary.provenance });
+            let hints = canvas.take_hints();
             let svg = canvas.into_svg(&title, &serde_json::to_string(&metadata)?)?;
-            Ok(Chart { name, title, svg })
+            Ok(Chart {
+                name,
+                title,
+                svg,
+                hints,
+            })
         })
         .collect()
 }
@@ -128,6 +138,28 @@ pub fn write_all(summary: &Summary, samples: &[Sample], charts: &Path) -> Result
             Ok(path)
         })
         .collect()
+}
+
+/// Draws the charts of every study the results folder holds into its folder `charts`. Returns the files.
+///
+/// # Errors
+/// When a study cannot be read, drawn or its chart written.
+pub fn write_studies(folder: &Path) -> Result<Vec<PathBuf>, anew::Error> {
+    let charts = anew::of_studies(folder)?;
+    let place = folder.join("charts");
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        |source| Error::Write { path, source }
+    };
+    if !charts.is_empty() {
+        std::fs::create_dir_all(&place).map_err(failed(&place))?;
+    }
+    let write = |chart: Chart| {
+        let path = place.join(format!("{}.svg", chart.name));
+        std::fs::write(&path, chart.svg).map_err(failed(&path))?;
+        Ok(path)
+    };
+    charts.into_iter().map(write).collect()
 }
 
 /// Draws the exit timeline of a trace into `path`.

@@ -141,6 +141,18 @@ fn panel(canvas: &mut Canvas, summary: &Summary, kind: &str, levels: &[String], 
         for ((at, from), (_, found)) in path.iter().zip(&line.points) {
             let to = height.place(top_of(found) as f64 / 1e6);
             canvas.draw(Shape::Line(vec![(*at, *from), (*at, to)], color, 1));
+            let p90 = found
+                .p90
+                .map_or_else(String::new, |p90| format!(", p90 {}", words::duration(p90)));
+            canvas.hint(
+                [at - 4.0, from - 4.0, at + 4.0, from + 4.0],
+                format!(
+                    "{}: p50 {}{p90}, n = {}",
+                    line.name,
+                    words::duration(found.p50),
+                    found.n
+                ),
+            );
             canvas.draw(Shape::Dot((*at, *from), 4.0, color));
         }
         if let (Some(&end), Some((_, found))) = (path.last(), line.points.last()) {
@@ -210,11 +222,14 @@ fn title(summary: &Summary, panels: &[Panel]) -> String {
 }
 
 #[cfg(test)]
+pub(crate) use tests::example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::examples;
 
-    fn example(names: &[&str], levels: &[u64]) -> Summary {
+    pub fn example(names: &[&str], levels: &[u64]) -> Summary {
         let racers: Vec<examples::Racer> = names.iter().map(|_| ("x", 2_000_000, 0.1)).collect();
         let (mut summary, _) = examples::race(&racers, 12, &[]);
         let blank = summary.contenders[0].clone();

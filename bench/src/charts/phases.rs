@@ -116,6 +116,15 @@ fn group(canvas: &mut Canvas, summary: &Summary, side: &Contender, scale: &Scale
         } else {
             super::color(summary, &side.name)
         };
+        let (began, took) = (words::duration(phase.start_ns), words::duration(phase.duration_ns));
+        let share = words::share(phase.duration_ns, whole(side));
+        canvas.hint(
+            [MARGIN, canvas.y, WIDTH - MARGIN, canvas.y + ROW],
+            format!(
+                "{}, until “{}”: began at {began}, took {took}, {share} of the start",
+                side.name, phase.name
+            ),
+        );
         row(canvas, phase, whole(side), scale, color);
     }
     canvas.y += 10.0;

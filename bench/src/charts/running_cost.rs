@@ -67,6 +67,15 @@ pub(super) fn sheet(found: &Study<Cost>) -> (String, Canvas) {
             let label = layout::shorten(&label, NAME_ROOM - 20.0, LABEL_SIZE);
             canvas.label(&label, (left - 10.0, y), Anchor::End, LABEL_SIZE, INK);
             let color = study::color(found, name);
+            let (from, to) = (words::ratio(low), words::ratio(high));
+            canvas.hint(
+                [MARGIN, canvas.y, WIDTH - MARGIN, canvas.y + ROW],
+                format!(
+                    "{name}, {}: {} (95% {from} to {to})",
+                    entry.lesson,
+                    figure(entry, ratio)
+                ),
+            );
             rules.push(Shape::Line(
                 vec![(scale.place(low), y), (scale.place(high), y)],
                 color,

@@ -35,8 +35,14 @@ pub fn finish<T: Serialize>(
 ) -> Result<Chart, Error> {
     caption(&mut canvas, found);
     let metadata = serde_json::json!({ "chart": name, "title": title, "provenance": found.provenance });
+    let hints = canvas.take_hints();
     let svg = canvas.into_svg(&title, &serde_json::to_string(&metadata)?)?;
-    Ok(Chart { name, title, svg })
+    Ok(Chart {
+        name,
+        title,
+        svg,
+        hints,
+    })
 }
 
 /// The text below the chart.
@@ -64,16 +70,17 @@ pub fn caption<T>(canvas: &mut Canvas, found: &Study<T>) {
 #[cfg(test)]
 mod tests {
     use super::super::canvas::{MARGIN, WIDTH};
-    use super::super::{density, ledger, matrix, running_cost};
+    use super::super::{density, ledger, matrix, running_cost, surface};
     use super::*;
     use crate::contenders::Skipped;
     use crate::examples;
     use crate::results::{Comparison, Distribution, NullTest};
     use crate::study::cost::lessons;
     use crate::study::results::{
-        Aspect, Cost, Density, Entry, HostProcess, Identity, Ledger, LessonCost, Part, Point, Readings, SCHEMA, Series,
-        Slope,
+        Aspect, Cost, Density, Entry, HostProcess, Identity, Ledger, LessonCost, Observed, Part, Point, Readings,
+        SCHEMA, Series, Slope, Surface, Trial,
     };
+    use crate::study::surface::trials::WHAT;
 
     const NAMES: [&str; 8] = [
         "process",
@@ -235,6 +242,78 @@ mod tests {
         }
     }
 
+    fn surface_of(place: usize) -> Surface {
+        let doors = r#"{"doors":[{"answer":"EROFS"},{"answer":"EPERM"},{"answer":"ENOENT"},{"answer":"errno 123"}]}"#;
+        let trial = |what: &&str| Trial {
+            what: (*what).into(),
+            lesson: (*what).into(),
+            bound: "none".into(),
+            own_kernel: place == 2,
+            status: [139, 116, 137, 0][place % 4],
+            said: if *what == "panic" { doors.into() } else { String::new() },
+            sibling_survived: place != 3,
+            next_started: Some(place != 3),
+            host_survived: (place != 1).then_some(place != 3),
+        };
+        Surface {
+            behind: "workload".into(),
+            reachable: 383 - 40 * place as u64,
+            depending: place as u64,
+            known: 383,
+            observed: (place != 1).then(|| Observed {
+                lesson: "whoami".into(),
+                calls: (0..20 + place).map(|call| (format!("call{call}"), 3)).collect(),
+            }),
+            trials: WHAT.iter().map(trial).collect(),
+        }
+    }
+
+    /// The study in a results folder, its chart where a study puts it, and that chart explained.
+    fn explained<T: Serialize>(mut found: Study<T>, study: &str, chart: Chart) -> crate::explain::Explained {
+        found.study = study.into();
+        let dir = tempfile::tempdir().unwrap();
+        let charts = dir.path().join("charts");
+        std::fs::create_dir(&charts).unwrap();
+        let text = serde_json::to_string_pretty(&found).unwrap();
+        std::fs::write(dir.path().join(format!("{study}.json")), text).unwrap();
+        std::fs::write(dir.path().join(format!("{study}.jsonl")), "{}\n{}\n").unwrap();
+        let path = charts.join(format!("{}.svg", chart.name));
+        std::fs::write(&path, chart.svg).unwrap();
+        crate::explain::explain(&path, None).unwrap()
+    }
+
+    #[test]
+    fn every_studys_chart_can_be_explained_and_drawn_anew() {
+        use crate::explain::Redrawn;
+        let density = || {
+            made_up(3, false, |place| Density {
+                apart: series(1e6 / (place + 3) as f64, 100),
+                merged: None,
+            })
+        };
+        let ledger = || made_up(4, false, ledger_of);
+        let cost = || made_up(4, false, |place| cost_of(place, 1.0 / 3.0));
+        let identity = || made_up(3, false, identity_of);
+        let surface = || made_up(4, false, surface_of);
+        let all = [
+            explained(density(), "density", density::draw(&density()).unwrap()),
+            explained(ledger(), "memory", ledger::draw(&ledger()).unwrap()),
+            explained(cost(), "cost", running_cost::draw(&cost()).unwrap()),
+            explained(identity(), "inspect", matrix::draw(&identity()).unwrap()),
+            explained(surface(), "surface", surface::draw(&surface()).unwrap()),
+        ];
+        for found in all {
+            assert_eq!(found.redrawn, Redrawn::Same { samples: 2 }, "{}", found.chart);
+            assert_eq!(found.provenance.unwrap(), examples::typical().provenance);
+        }
+        // Another's findings are not what the chart shows.
+        let chart = surface::draw(&surface()).unwrap();
+        let mut other = surface();
+        other.contenders.truncate(2);
+        let found = explained(other, "surface", chart);
+        assert!(matches!(found.redrawn, Redrawn::Differs { .. }), "{:?}", found.redrawn);
+    }
+
     #[test]
     fn no_text_touches_another_or_leaves_the_sheet() {
         for (count, long) in [(0, false), (1, false), (4, false), (8, false), (8, true)] {
@@ -254,6 +333,8 @@ mod tests {
             }
             let found = made_up(count, long, identity_of);
             assert_apart(&what, &found, matrix::sheet(&found));
+            let found = made_up(count, long, surface_of);
+            assert_apart(&what, &found, surface::sheet(&found));
         }
     }
 
@@ -266,6 +347,11 @@ mod tests {
         assert_eq!(
             density::sheet(&found).0,
             "One more idle VM takes 3.00 MiB, one more container 2.00 MiB"
+        );
+        let found = made_up(3, false, surface_of);
+        assert_eq!(
+            surface::sheet(&found).0,
+            "A VM's launcher may make 303 of the host's 383 system calls, a container's program 343"
         );
         let mut found = made_up(3, false, |place| cost_of(place, 1.0));
         assert!(

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Contender, Request, Setup, Skipped, command, shown, words};
+use super::{Bounds, Contender, Request, Setup, Skipped, command, shown, words};
 use crate::equipment::wire::Side;
 use crate::equipment::{Disk, Equipment};
 use crate::image::PROGRAM;
@@ -43,13 +43,25 @@ impl Contender for Container {
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
+        self.command_beside(request, None)
+    }
+
+    fn command_beside(&self, request: &Request, bounds: Option<&Bounds>) -> io::Result<Command> {
         let mut command = command(&self.launcher);
         command.arg("run").arg("--rootfs").arg(&self.rootfs);
+        if let Some(bounds) = bounds {
+            command.arg("--memory").arg(format!("{}M", bounds.memory_mib));
+            command.arg("--pids").arg(bounds.processes.to_string());
+        }
         if let Some(fd) = request.marks_fd {
             command.arg("--marks-fd").arg(fd.to_string());
         }
         command.arg("--").arg(PROGRAM).args(request.workload);
         Ok(command)
+    }
+
+    fn takes_bounds(&self) -> bool {
+        true
     }
 
     fn reports_phases(&self) -> bool {

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, umount2};
 
-use super::{Contender, Request, Setup, Skipped, command, oci, shown};
+use super::{Bounds, Contender, Request, Setup, Skipped, command, oci, shown};
 use crate::image::PROGRAM;
 
 /// What differs between the engines.
@@ -145,8 +145,20 @@ impl Contender for Engine {
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
+        self.command_beside(request, None)
+    }
+
+    fn takes_bounds(&self) -> bool {
+        true
+    }
+
+    fn command_beside(&self, request: &Request, bounds: Option<&Bounds>) -> io::Result<Command> {
         let mut command = self.command();
         command.args(["run", "--rm", "--name", request.id]).args(self.kind.run);
+        if let Some(bounds) = bounds {
+            command.arg(format!("--memory={}m", bounds.memory_mib));
+            command.arg(format!("--pids-limit={}", bounds.processes));
+        }
         command.args([&*self.image, PROGRAM]).args(request.workload);
         Ok(command)
     }

@@ -3,8 +3,11 @@
 //! To add a peer, write such a file and name it in [`NAMES`] and [`prepare`].
 
 mod busybox;
+mod cloud_hypervisor;
 mod container;
 mod engine;
+mod firecracker;
+mod linux_guest;
 pub mod oci;
 mod process;
 mod qemu;
@@ -26,7 +29,7 @@ use crate::image::{self, Image};
 use crate::launchers::Launchers;
 
 /// Every contender there is, in the order of the race.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 17] = [
     "process",
     "busybox",
     "container",
@@ -38,14 +41,16 @@ pub const NAMES: [&str; 15] = [
     "qemu-q35",
     "qemu-tcg",
     "qemu-q35-tcg",
+    "firecracker",
+    "cloud-hypervisor",
     "crun",
     "runc",
     "podman",
     "docker",
 ];
 
-/// Who races when nobody is named: all but the unit and the floor, which run no workload, and the heavy ones, QEMU and the
-/// engines, which take seconds where others take milliseconds.
+/// Who races when nobody is named: all but the unit and the floor, which run no workload, and the heavy ones, other people's
+/// hypervisors and the engines, which take seconds where others take milliseconds.
 pub const DEFAULT: [&str; 7] = ["process", "container", "vm-restored", "vm", "vm-linux", "crun", "runc"];
 
 /// The search path of everything that is launched: the same everywhere, whoever starts the lab.
@@ -71,6 +76,15 @@ pub struct Request<'a> {
     pub workload: &'a [String],
     /// Where to report phases.
     pub marks_fd: Option<RawFd>,
+}
+
+/// What one instance is held to, where its contender can be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Processes at a time.
+    pub processes: u64,
 }
 
 /// Why a contender cannot run here, and what would change that.
@@ -117,6 +131,25 @@ pub trait Contender: Sync {
     /// [`clean_up`](Contender::clean_up) for an equipped launch.
     fn clean_up_equipped(&self, id: &str, _equipment: &Equipment) {
         self.clean_up(id);
+    }
+
+    /// The command for an instance that runs beside others of its kind, held to `bounds` if it [takes](Self::takes_bounds)
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`command`](Self::command).
+    fn command_beside(&self, request: &Request, _bounds: Option<&Bounds>) -> io::Result<Command> {
+        self.command(request)
+    }
+
+    /// Whether it can be told bounds.
+    fn takes_bounds(&self) -> bool {
+        false
+    }
+
+    /// Whether the workload runs on a kernel of its own: what it does to that kernel, it does to nobody else's.
+    fn has_a_kernel_of_its_own(&self) -> bool {
+        false
     }
 
     /// Whether it takes `--marks-fd` and reports its phases.
@@ -169,6 +202,8 @@ pub fn prepare(name: &str, setup: &Setup) -> Result<Box<dyn Contender>, Skipped>
         "qemu-q35" => Ok(Box::new(qemu::Qemu::new(&qemu::Q35, setup)?)),
         "qemu-tcg" => Ok(Box::new(qemu::Qemu::new(&qemu::MICROVM_TCG, setup)?)),
         "qemu-q35-tcg" => Ok(Box::new(qemu::Qemu::new(&qemu::Q35_TCG, setup)?)),
+        "firecracker" => Ok(Box::new(firecracker::Firecracker::new(setup)?)),
+        "cloud-hypervisor" => Ok(Box::new(cloud_hypervisor::CloudHypervisor::new(setup)?)),
         "crun" => Ok(Box::new(oci::Oci::new(&oci::CRUN, setup)?)),
         "runc" => Ok(Box::new(oci::Oci::new(&oci::RUNC, setup)?)),
         "podman" => Ok(Box::new(engine::Engine::new(&engine::PODMAN, setup)?)),

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 
-use super::{Contender, Request, SEARCH_PATH, Setup, Skipped, command, shown};
+use super::{Bounds, Contender, Request, SEARCH_PATH, Setup, Skipped, command, shown};
 use crate::cgroups;
 use crate::equipment::wire::Side;
 use crate::equipment::{Disk, Equipment};
@@ -45,7 +45,29 @@ pub struct Oci {
     rootfs: PathBuf,
     /// Where an ordinary user's runtime keeps its state. Root's has its own place.
     state: Option<PathBuf>,
+    /// The cgroup its containers' own lie in.
     cgroup: Option<String>,
+}
+
+/// What one launch may differ in from another with the same arguments.
+#[derive(Clone, Copy, Debug)]
+struct Launch<'a> {
+    /// Names the container's own cgroup, which holds one container at a time.
+    container: &'a str,
+    bounds: Option<&'a Bounds>,
+    given: Given<'a>,
+}
+
+impl<'a> Launch<'a> {
+    /// One of a series in which none begins before the last has ended: all take the same cgroup, and the bundle is there
+    /// already.
+    fn after_another(given: Given<'a>) -> Launch<'a> {
+        Launch {
+            container: "payload",
+            bounds: None,
+            given,
+        }
+    }
 }
 
 impl Oci {
@@ -70,31 +92,32 @@ impl Oci {
             bundles: setup.image.folder().join(name),
             rootfs: setup.image.rootfs(),
             state: (!geteuid().is_root()).then(|| setup.image.folder().join(format!("{name}-state"))),
-            cgroup: setup.cgroup.map(|race| format!("{race}/{name}/payload")),
+            cgroup: setup.cgroup.map(|race| format!("{race}/{name}")),
         })
     }
 
     /// The bundle for these arguments, written on first use: the warm-up launches come before the timed ones.
-    fn bundle(&self, workload: &[String], given: Given) -> io::Result<PathBuf> {
-        let what = format!("{}\0{given:?}", workload.join("\0"));
+    fn bundle(&self, workload: &[String], launch: &Launch) -> io::Result<PathBuf> {
+        let what = format!("{}\0{launch:?}", workload.join("\0"));
         let bundle = self.bundles.join(&sha256(what.as_bytes())[..16]);
         let config = bundle.join("config.json");
         if !config.exists() {
             fs::create_dir_all(&bundle)?;
-            let text = config_json(&self.rootfs, workload, self.cgroup.as_deref(), given).to_string();
+            let cgroup = self.cgroup.as_ref().map(|path| format!("{path}/{}", launch.container));
+            let text = config_json(&self.rootfs, workload, cgroup.as_deref(), launch).to_string();
             fs::write(config, text)?;
         }
         Ok(bundle)
     }
 
-    fn run(&self, id: &str, workload: &[String], given: Given) -> io::Result<Command> {
+    fn run(&self, id: &str, workload: &[String], launch: &Launch) -> io::Result<Command> {
         if let Some(state) = &self.state {
             fs::create_dir_all(state)?;
         }
         let mut command = self.runtime();
         command
             .args(["run", "--bundle"])
-            .arg(self.bundle(workload, given)?)
+            .arg(self.bundle(workload, launch)?)
             .arg(id);
         Ok(command)
     }
@@ -116,7 +139,7 @@ impl Contender for Oci {
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
-        self.run(request.id, request.workload, Given::Nothing)
+        self.run(request.id, request.workload, &Launch::after_another(Given::Nothing))
     }
 
     fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
@@ -124,12 +147,12 @@ impl Contender for Oci {
         Ok(match equipment {
             Equipment::Disk(disk) => disk.empty_folder().and_then(|folder| {
                 let file = Disk::file_in(Path::new(VOLUME)).to_string_lossy().into_owned();
-                self.run(request.id, &with(file), Given::Folder(&folder))
+                self.run(request.id, &with(file), &Launch::after_another(Given::Folder(&folder)))
             }),
             Equipment::Net(wire) => self.run(
                 request.id,
                 &with(wire.peer_by_cable().to_string()),
-                Given::NetworkOfItsLauncher,
+                &Launch::after_another(Given::NetworkOfItsLauncher),
             ),
         })
     }
@@ -143,6 +166,20 @@ impl Contender for Oci {
             Equipment::Disk(_) => "a file there, in a bind-mounted folder".into(),
             Equipment::Net(_) => "a cable (veth)".into(),
         }
+    }
+
+    fn command_beside(&self, request: &Request, bounds: Option<&Bounds>) -> io::Result<Command> {
+        let launch = Launch {
+            container: request.id,
+            bounds,
+            given: Given::Nothing,
+        };
+        self.run(request.id, request.workload, &launch)
+    }
+
+    fn takes_bounds(&self) -> bool {
+        // Without a cgroup of its own there is nowhere to write them.
+        self.cgroup.is_some()
     }
 
     fn clean_up(&self, id: &str) {
@@ -210,7 +247,8 @@ pub fn version(program: &Path) -> Option<String> {
 }
 
 /// OCI runtime specification, config.md; the values are those `runc spec` (`runc spec --rootless`) prints.
-fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>, given: Given) -> Value {
+fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>, launch: &Launch) -> Value {
+    let Launch { bounds, given, .. } = *launch;
     let rootless = !geteuid().is_root();
     let arguments: Vec<&str> = std::iter::once(PROGRAM)
         .chain(workload.iter().map(String::as_str))
@@ -261,7 +299,12 @@ fn config_json(rootfs: &Path, workload: &[String], cgroup: Option<&str>, given: 
         mounts.push(json!({ "destination": VOLUME, "type": "bind", "source": folder, "options": ["bind", "rw"] }));
     }
     if let Some(path) = cgroup {
-        config["linux"]["cgroupsPath"] = json!(path);
+        let linux = &mut config["linux"];
+        linux["cgroupsPath"] = json!(path);
+        if let Some(bounds) = bounds {
+            linux["resources"]["memory"] = json!({ "limit": bounds.memory_mib << 20 });
+            linux["resources"]["pids"] = json!({ "limit": bounds.processes });
+        }
     }
     config
 }

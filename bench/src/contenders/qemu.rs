@@ -2,21 +2,15 @@
 //! files in the initrd, the same command line. `microvm` is its smallest machine, `q35` the one people use; each on KVM, and
 //! (`-tcg`) on its emulator, which translates every instruction and needs no KVM.
 //!
-//! QEMU knows nothing of the lab's ports: its guest ends by restarting, which `-no-reboot` turns into the end of QEMU. So
-//! the program's exit status is lost, and a workload that ends with any but 0 cannot be raced here.
+//! Its guest ends by restarting (see [`linux_guest`](super::linux_guest)), which `-no-reboot` turns into the end of QEMU.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vmm::kernel::Kernel;
-use vmm::machine::Kind;
-use vmm::vm::{Config, Start};
-
+use super::linux_guest::{LinuxGuest, find};
 use super::{Contender, Request, Setup, Skipped, command, shown, vm_linux};
-use crate::image::{self, Image, PROGRAM};
-use crate::launchers::sha256;
+use crate::image::{self, Image};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -66,9 +60,7 @@ const PACKAGE: &str = "install QEMU: apt-get install qemu-system-x86";
 /// The workload on a Linux of its own, in QEMU.
 pub struct Qemu {
     variant: &'static Variant,
-    kernel: PathBuf,
-    initrd: PathBuf,
-    folder: PathBuf,
+    guest: LinuxGuest,
 }
 
 impl Qemu {
@@ -81,10 +73,7 @@ impl Qemu {
             true => vm_linux::kernel()?,
             false => vm_linux::kernel_for_any_processor()?,
         };
-        let found = super::SEARCH_PATH
-            .split(':')
-            .any(|folder| Path::new(folder).join(QEMU).is_file());
-        if !found {
+        if find(QEMU).is_none() {
             return Err(Skipped {
                 reason: format!("{QEMU} is not installed"),
                 fix: PACKAGE.into(),
@@ -92,38 +81,8 @@ impl Qemu {
         }
         Ok(Qemu {
             variant,
-            kernel,
-            initrd: setup.image.initrd(),
-            folder: setup.image.folder().to_owned(),
+            guest: LinuxGuest::new(kernel, setup),
         })
-    }
-
-    /// What `vmm` would make of the same wish, as far as the guest can see it.
-    fn config(&self, workload: &[String]) -> Config {
-        Config {
-            kernel: Kernel::File(self.kernel.clone()),
-            machine: Kind::Pc,
-            start: Start {
-                init: true,
-                program: PROGRAM.into(),
-                arguments: workload.iter().map(Into::into).collect(),
-            },
-            ..Config::default()
-        }
-    }
-
-    /// The image's initrd and behind it what `vmm` puts there for a Linux guest; one file for each lesson.
-    fn initrd(&self, workload: &[String]) -> io::Result<PathBuf> {
-        let name = sha256(workload.join("\0").as_bytes());
-        let file = self.folder.join(format!("initrd-linux-{name}"));
-        if !file.exists() {
-            let start = self.config(workload).start;
-            let mut archive = std::fs::read(&self.initrd)?;
-            archive.resize(archive.len().next_multiple_of(vmm::layout::PAGE as usize), 0);
-            archive.extend(vmm::initrd::init_archive(&start).map_err(io::Error::other)?);
-            std::fs::write(&file, archive)?;
-        }
-        Ok(file)
     }
 }
 
@@ -133,15 +92,15 @@ impl Contender for Qemu {
     }
 
     fn command(&self, request: &Request) -> io::Result<Command> {
-        let line = vmm::command_line::build(&self.config(request.workload), false);
         let mut command = command(QEMU);
         let Variant { machine, cpu, .. } = self.variant;
         command.args(["-M", machine, "-cpu", cpu, "-m", vm_linux::MEMORY, "-kernel"]);
         command
-            .arg(&self.kernel)
+            .arg(&self.guest.kernel)
             .arg("-initrd")
-            .arg(self.initrd(request.workload)?);
-        command.arg("-append").arg(String::from_utf8_lossy(&line).into_owned());
+            .arg(self.guest.initrd(request.workload)?)
+            .arg("-append")
+            .arg(self.guest.command_line(request.workload));
         if machine.starts_with("microvm") {
             // A q35 has one.
             command.args(["-device", KEYBOARD_CONTROLLER]);
@@ -157,6 +116,10 @@ impl Contender for Qemu {
             "stdio",
         ]);
         Ok(command)
+    }
+
+    fn has_a_kernel_of_its_own(&self) -> bool {
+        true
     }
 
     fn details(&self) -> BTreeMap<String, String> {
@@ -183,10 +146,10 @@ impl Contender for Qemu {
             ),
             ("version".into(), version.unwrap_or_default()),
         ]);
-        if let (Ok(command), Ok(initrd)) = (self.command(&request), self.initrd(&[])) {
+        if let (Ok(command), Ok(initrd)) = (self.command(&request), self.guest.initrd(&[])) {
             details.insert(
                 "command".into(),
-                shown(&command, &[(&*initrd, "INITRD"), (&*self.kernel, "KERNEL")]),
+                shown(&command, &[(&*initrd, "INITRD"), (&*self.guest.kernel, "KERNEL")]),
             );
         }
         details

@@ -54,6 +54,10 @@ impl Contender for Vm {
         Some(&self.initrd)
     }
 
+    fn has_a_kernel_of_its_own(&self) -> bool {
+        true
+    }
+
     fn details(&self) -> BTreeMap<String, String> {
         let request = Request {
             id: "",

@@ -15,6 +15,8 @@ use crate::launchers::sha256;
 
 /// Guest memory: what the small kernel needs for itself and the initrd, with room for the workload's lessons.
 pub const MEMORY: &str = "128M";
+/// The same in MiB.
+pub const MEMORY_MIB: u64 = 128;
 
 /// The workload on a Linux of its own, on virtual hardware.
 pub struct VmLinux {
@@ -132,6 +134,10 @@ impl Contender for VmLinux {
 
     fn guest_file(&self) -> Option<&Path> {
         Some(&self.initrd)
+    }
+
+    fn has_a_kernel_of_its_own(&self) -> bool {
+        true
     }
 
     fn details(&self) -> BTreeMap<String, String> {

@@ -94,6 +94,10 @@ impl Contender for VmRestored {
         Some(&self.idle)
     }
 
+    fn has_a_kernel_of_its_own(&self) -> bool {
+        true
+    }
+
     fn details(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             (

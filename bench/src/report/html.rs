@@ -2,6 +2,8 @@
 
 pub(super) use crate::charts::escape;
 
+use crate::charts::Hint;
+
 /// A paragraph.
 pub(super) fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escape(text))
@@ -12,6 +14,16 @@ pub(super) fn figure(svg: &str) -> String {
     // HTML knows what an <svg> is; the namespace is for files that stand alone.
     let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
     format!("<figure><div class=\"wide\" tabindex=\"0\">\n{svg}</div></figure>\n")
+}
+
+/// A chart that tells more about the part a reader points at, where a script may.
+pub(super) fn readable(svg: &str, hints: &[Hint]) -> String {
+    // A list of numbers and strings is always JSON.
+    let json = serde_json::to_string(hints).unwrap_or_default();
+    match hints.is_empty() {
+        true => figure(svg),
+        false => figure(svg).replacen("<figure>", &format!("<figure data-hints=\"{}\">", escape(&json)), 1),
+    }
 }
 
 /// One of two drawings of a chart, of which the page shows the first and a script can show the other.

@@ -1,7 +1,7 @@
 //! The report: one HTML file that holds the verdict, every chart with its table, how it was measured and on what.
 //!
 //! It opens from a disk without a network: style, charts and a little script are inside, and nothing refers to another
-//! file. Without the script it is whole; with it tables can be sorted and the start-up chart switched and read. All text that comes from data goes through [`html::escape`](crate::charts::escape).
+//! file. Without the script it is whole; with it tables can be sorted, the start-up chart switched, and charts read. All text that comes from data goes through [`html::escape`](crate::charts::escape).
 
 mod html;
 mod others;
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::charts;
 use crate::results::{Sample, Summary};
+use crate::study;
 use crate::verdict;
 use html::{escape, paragraph};
 use others::Other;
@@ -26,6 +27,16 @@ pub enum Error {
     /// A chart of it could not be drawn.
     #[error("cannot draw the report's charts: {0}")]
     Charts(#[from] charts::Error),
+    /// A study of it could not be read.
+    #[error("cannot read what is to be reported: {0}")]
+    Study(#[from] study::Error),
+    /// There is nothing to report.
+    #[error(
+        "there is nothing to report in {folder}: neither a race (summary.json) nor a chart of a study (charts/density.svg, ...). \
+         `lab compare --out {folder}` makes the one, `lab memory`, `lab density`, `lab cost`, `lab inspect`, `lab surface` and \
+         `lab ladder` the others", folder = .0.display()
+    )]
+    Nothing(PathBuf),
     /// The file could not be written.
     #[error("cannot write the report {}: {source}. Choose a folder that exists, that you may write to, with space left", path.display())]
     Write {
@@ -38,8 +49,31 @@ pub enum Error {
 
 /// Writes `report.html` into the results folder `folder`, which must exist. Returns the file.
 pub fn write(summary: &Summary, samples: &[Sample], folder: &Path) -> Result<PathBuf, Error> {
+    keep(&page(summary, samples, &others::find(folder))?, folder)
+}
+
+/// Writes `report.html` into a results folder in which studies were made and nothing was raced.
+pub fn write_of_studies(folder: &Path) -> Result<PathBuf, Error> {
+    let others = others::find(folder);
+    if others.is_empty() {
+        return Err(Error::Nothing(folder.to_owned()));
+    }
+    let mut page = head("Isolation Lab: what it costs and what it buys");
+    page.push_str("<h1>Isolation Lab: what does it cost, and what does it buy, to isolate a program?</h1>\n");
+    for other in &others {
+        page.push_str(&other.section());
+    }
+    page.push_str(&studies::skipped(folder)?);
+    page.push_str(&paragraph(
+        "No race is in this folder, so there is no verdict. What each chart is drawn from lies beside this file: NAME.json \
+         for the figures, NAME.jsonl for every reading behind them.",
+    ));
+    page.push_str(FOOT);
+    keep(&page, folder)
+}
+
+fn keep(page: &str, folder: &Path) -> Result<PathBuf, Error> {
     let path = folder.join(FILE);
-    let page = page(summary, samples, &others::find(folder))?;
     match std::fs::write(&path, page) {
         Ok(()) => Ok(path),
         Err(source) => Err(Error::Write { path, source }),
@@ -51,18 +85,15 @@ fn topic(chart: &str) -> &'static str {
     match chart {
         "startup" => "How long a start takes",
         "phases" => "Where the time goes",
+        "ladder" => "What each step adds",
+        "modes" => "Starts under other conditions",
         _ => "What an instance holds in memory",
     }
 }
 
 /// The whole page.
 fn page(summary: &Summary, samples: &[Sample], others: &[Other]) -> Result<String, Error> {
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Isolation Lab: VM against container</title>\n<style>\n{}</style>\n</head>\n<body>\n",
-        include_str!("page.css")
-    );
+    let mut page = head("Isolation Lab: VM against container");
     page.push_str("<h1>Isolation Lab: what does it cost to start a VM rather than a container?</h1>\n");
     page.push_str(&format!(
         "<p class=\"verdict\">{}</p>\n",
@@ -72,7 +103,9 @@ fn page(summary: &Summary, samples: &[Sample], others: &[Other]) -> Result<Strin
         "<p class=\"second\">{}</p>\n",
         escape(&charts::origin(&summary.provenance))
     ));
+    let mut drawn = Vec::new();
     for chart in charts::draw_all(summary, samples)? {
+        drawn.push(chart.name);
         page.push_str(&format!("<section>\n<h2>{}</h2>\n", topic(chart.name)));
         if chart.name == "startup" {
             let [log, linear] = charts::startup_both_ways(summary, samples)?;
@@ -84,16 +117,19 @@ fn page(summary: &Summary, samples: &[Sample], others: &[Other]) -> Result<Strin
                 false,
             ));
         } else {
-            page.push_str(&html::figure(&chart.svg));
+            page.push_str(&html::readable(&chart.svg, &chart.hints));
         }
         page.push_str(&match chart.name {
             "startup" => sections::startup(summary),
             "phases" => sections::phases(summary),
-            _ => sections::memory(summary),
+            "memory" => sections::memory(summary),
+            // Its figures stand in the chart, and in the table of start-ups.
+            _ => sections::startup(summary),
         });
         page.push_str("</section>\n");
     }
-    for other in others {
+    // A ladder's own chart lies in the folder too.
+    for other in others.iter().filter(|other| !drawn.contains(&other.name())) {
         page.push_str(&other.section());
     }
     page.push_str(&sections::skipped(summary));
@@ -103,12 +139,22 @@ fn page(summary: &Summary, samples: &[Sample], others: &[Other]) -> Result<Strin
         "Every sample behind these figures is in samples.jsonl beside this file; none was trimmed. The figures computed \
          from them are in summary.json.",
     ));
-    page.push_str(&format!(
-        "<script>\n{}</script>\n</body>\n</html>\n",
-        include_str!("page.js")
-    ));
+    page.push_str(FOOT);
     Ok(page)
 }
+
+/// The page up to its first heading.
+fn head(title: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n",
+        include_str!("page.css")
+    )
+}
+
+/// The end of the page.
+const FOOT: &str = concat!("<script>\n", include_str!("page.js"), "</script>\n</body>\n</html>\n");
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +216,37 @@ mod tests {
             }
             assert_eq!(page.matches("<script").count(), 1);
         }
+    }
+
+    #[test]
+    fn charts_tell_about_their_parts() {
+        let (summary, samples) = examples::typical_run();
+        let page = page(&summary, &samples, &[]).unwrap();
+        assert_eq!(
+            page.matches(" data-hints=").count(),
+            2,
+            "phases and memory; the start-up chart has its curves"
+        );
+        assert!(page.contains("vm, until “") && page.contains("container: private "));
+    }
+
+    #[test]
+    fn studies_without_a_race_have_a_report_and_an_empty_folder_is_told_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = write_of_studies(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("summary.json") && said.contains("lab density"), "{said}");
+        let (summary, samples) = examples::typical_run();
+        let charts = folder.path().join("charts");
+        charts::write_all(&summary, &samples, &charts).unwrap();
+        std::fs::rename(charts.join("phases.svg"), charts.join("density.svg")).unwrap();
+        let skipped =
+            r#"{"contenders":[{"name":"runc","reason":"<none>","fix":"install it"},{"name":"vm","found":{}}]}"#;
+        std::fs::write(folder.path().join("density.json"), skipped).unwrap();
+        let page = std::fs::read_to_string(write_of_studies(folder.path()).unwrap()).unwrap();
+        assert!(
+            page.contains("<svg") && page.contains("no verdict") && page.contains("&lt;none&gt;"),
+            "{page}"
+        );
     }
 
     #[test]

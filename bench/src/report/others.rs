@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::html::{escape, figure};
+use super::html::{escape, readable};
 use super::studies;
+use crate::charts::{Hint, anew};
 
 /// Those the report draws itself.
 const OWN: [&str; 3] = ["startup", "phases", "memory"];
@@ -16,6 +17,8 @@ pub(super) struct Other {
     /// Its file's name without the ending.
     name: String,
     svg: String,
+    /// What its parts say; nothing when the chart is not what the folder's figures would draw.
+    hints: Vec<Hint>,
     /// HTML of what its study measured.
     table: String,
 }
@@ -31,7 +34,16 @@ pub(super) fn find(folder: &Path) -> Vec<Other> {
             let wanted = !OWN.contains(&name.as_str()) && !name.contains('.');
             let svg = fs::read_to_string(&path).ok().filter(|svg| wanted && is_ours(svg))?;
             let table = studies::of(folder, &name);
-            Some(Other { name, svg, table })
+            let drawn = anew::draw(folder, &name, None)
+                .ok()
+                .filter(|drawn| drawn.chart.svg == svg);
+            let hints = drawn.map(|drawn| drawn.chart.hints).unwrap_or_default();
+            Some(Other {
+                name,
+                svg,
+                hints,
+                table,
+            })
         })
         .collect();
     others.sort_by(|one, other| one.name.cmp(&other.name));
@@ -52,6 +64,11 @@ fn is_ours(svg: &str) -> bool {
 }
 
 impl Other {
+    /// The chart's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its part of the page.
     pub(super) fn section(&self) -> String {
         let title = self
@@ -62,7 +79,7 @@ impl Other {
         let heading = title.map_or_else(|| escape(&self.name), |(title, _)| title.to_owned());
         format!(
             "<section>\n<h2>{heading}</h2>\n{}{}</section>\n",
-            figure(&self.svg),
+            readable(&self.svg, &self.hints),
             self.table
         )
     }

@@ -1,4 +1,4 @@
-// What a reader can do beyond reading: sort tables, switch the start-up chart's axis, hover for values. The page is
+// What a reader can do beyond reading: sort tables, switch the start-up chart's axis, point at a chart for values. The page is
 // whole without it: nothing here adds a figure, and the controls themselves are made here.
 "use strict";
 (() => {
@@ -48,26 +48,55 @@
     log.before(toggle);
   }
 
-  for (const chart of document.querySelectorAll("figure[data-plot]")) {
-    const svg = chart.querySelector("svg");
-    const plot = JSON.parse(chart.dataset.plot);
+  // A line below a chart for what is pointed at.
+  const line = (chart) => {
     const said = document.createElement("p");
     said.className = "second hover";
     said.setAttribute("aria-live", "polite");
     said.textContent = "Point at the chart to read it.";
     chart.append(said);
+    return said;
+  };
+  // Where the pointer is on the chart's own sheet.
+  const place = (svg, event) => {
+    const box = svg.getBoundingClientRect();
+    const scale = svg.viewBox.baseVal.width / box.width;
+    return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+  };
+
+  for (const chart of document.querySelectorAll("figure[data-plot]")) {
+    const svg = chart.querySelector("svg");
+    const plot = JSON.parse(chart.dataset.plot);
+    const said = line(chart);
     const share = (quantiles, time) => {
       if (time < quantiles[0]) return 0;
       const after = quantiles.findIndex((quantile) => quantile > time);
       return after < 0 ? 100 : Math.max(after - 1, 0) * (100 / (quantiles.length - 1));
     };
     svg.addEventListener("pointermove", (event) => {
-      const box = svg.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
+      const [x] = place(svg, event);
       const part = Math.min(Math.max((x - plot.left) / (plot.right - plot.left), 0), 1);
       const time = plot.log ? plot.low * (plot.high / plot.low) ** part : plot.low + (plot.high - plot.low) * part;
       const shares = plot.curves.map((curve) => `${curve.name} ${Math.round(share(curve.quantiles, time))}%`);
       said.textContent = `Started after ${time.toPrecision(3)} ms: ${shares.join(", ")}`;
+    });
+  }
+
+  for (const chart of document.querySelectorAll("figure[data-hints]")) {
+    const svg = chart.querySelector("svg");
+    const hints = JSON.parse(chart.dataset.hints);
+    const said = line(chart);
+    const away = ([left, top, right, bottom], x, y) =>
+      Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom));
+    svg.addEventListener("pointermove", (event) => {
+      const [x, y] = place(svg, event);
+      // The nearest part within reach of a fingertip; the first of several at the same place.
+      let [nearest, least] = [null, 24];
+      for (const [box, text] of hints) {
+        const distance = away(box, x, y);
+        if (distance < least) [nearest, least] = [text, distance];
+      }
+      if (nearest) said.textContent = nearest;
     });
   }
 })();

@@ -8,7 +8,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::html::table;
+use crate::charts::anew;
 use crate::results::Comparison;
+use crate::study::Error;
+use crate::study::results::{Observed, Trial};
 use crate::words;
 
 /// The rows of a table that one contender has, from its name and what was found of it.
@@ -17,13 +20,40 @@ type Rows = fn(&str, &Value) -> Vec<Vec<String>>;
 /// Newest layout of a study's file whose figures are known here.
 const SCHEMA: u64 = 1;
 
+/// The contenders that no study of the folder could measure, with the reasons.
+///
+/// # Errors
+/// When a study's file cannot be read.
+pub(super) fn skipped(folder: &Path) -> Result<String, Error> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for study in ["memory", "density", "cost", "inspect", "surface"] {
+        let path = folder.join(format!("{study}.json"));
+        let json = match fs::read_to_string(&path) {
+            Ok(json) => json,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(Error::file("read", &path)(source)),
+        };
+        let found: Value = serde_json::from_str(&json).map_err(|source| Error::Malformed { path, source })?;
+        let without = list(&found["contenders"])
+            .iter()
+            .filter(|entry| entry["reason"].is_string());
+        rows.extend(without.map(|entry| {
+            let mut row = vec![study.to_owned()];
+            row.extend(["name", "reason", "fix"].map(|field| text(&entry[field])));
+            row
+        }));
+    }
+    if rows.is_empty() {
+        return Ok(String::new());
+    }
+    let header = ["study", "contender", "why", "what would change that"];
+    let table = table("Asked for, and not able to run here", &header, 0, &rows);
+    Ok(format!("<section>\n<h2>Not measured</h2>\n{table}</section>\n"))
+}
+
 /// The table of the study that drew `chart`, or nothing.
 pub(super) fn of(folder: &Path, chart: &str) -> String {
-    let study = match chart {
-        "ledger" => "memory",
-        "isolation" => "inspect",
-        other => other,
-    };
+    let study = anew::study_of(chart).unwrap_or(chart);
     let text = fs::read_to_string(folder.join(format!("{study}.json"))).unwrap_or_default();
     let Ok(found) = serde_json::from_str::<Value>(&text) else {
         return String::new();
@@ -55,6 +85,12 @@ pub(super) fn of(folder: &Path, chart: &str) -> String {
             &["contender", "lesson", "p50", "× process (95%)", "exits per operation"],
             0,
             cost,
+        ),
+        "surface" => (
+            "What the workload did, within bounds, and what came of it.",
+            &["contender", "lesson", "bound", "how it ended", "others"],
+            0,
+            surface,
         ),
         "inspect" => (
             "What the program sees.",
@@ -138,6 +174,44 @@ fn cost(name: &str, found: &Value) -> Vec<Vec<String>> {
         ]
     };
     list(&found["lessons"]).iter().map(row).collect()
+}
+
+fn surface(name: &str, found: &Value) -> Vec<Vec<String>> {
+    let trials: Vec<Trial> = serde_json::from_value(found["trials"].clone()).unwrap_or_default();
+    let row = |trial: &Trial| {
+        vec![
+            name.to_owned(),
+            trial.lesson.clone(),
+            trial.bound.clone(),
+            trial.ending(),
+            trial.others(),
+        ]
+    };
+    let filter = ["reachable", "depending", "known"].map(|field| found[field].as_u64().unwrap_or(0));
+    let [reachable, depending, known] = filter;
+    let mut rows = vec![vec![
+        name.to_owned(),
+        "-".to_owned(),
+        format!("the filter of {}", text(&found["behind"])),
+        format!("{reachable} of {known} host system calls open, {depending} more by argument"),
+        "-".to_owned(),
+    ]];
+    if let Ok(Some(observed)) = serde_json::from_value::<Option<Observed>>(found["observed"].clone()) {
+        let each = observed.calls.iter().map(|(call, count)| format!("{call} {count}"));
+        rows.push(vec![
+            name.to_owned(),
+            observed.lesson.clone(),
+            "watched".to_owned(),
+            format!(
+                "{} different calls: {}",
+                observed.distinct(),
+                each.collect::<Vec<_>>().join(", ")
+            ),
+            "-".to_owned(),
+        ]);
+    }
+    rows.extend(trials.iter().map(row));
+    rows
 }
 
 fn inspect(name: &str, found: &Value) -> Vec<Vec<String>> {

@@ -24,8 +24,8 @@ use crate::interrupt::Interrupt;
 use crate::table::{self, Paper};
 use crate::words;
 
-/// Who is multiplied when nobody is named. OCI runtimes are given one cgroup for a whole series, and so run alone.
-const DEFAULT: [&str; 4] = ["process", "container", "vm-restored", "vm"];
+/// Who is multiplied when nobody is named.
+const DEFAULT: [&str; 6] = ["process", "container", "vm-restored", "vm", "crun", "runc"];
 
 /// Memory that is always left to the rest of the host, in bytes ...
 const FLOOR: u64 = 2 << 30;
@@ -89,13 +89,6 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
             break;
         }
         let contender = match bench.contender(name) {
-            Ok(_) if matches!(name.as_str(), "crun" | "runc") => {
-                let reason =
-                    "the lab gives it one cgroup for a whole series, which holds one container at a time".into();
-                let fix = "weigh one instance with `lab memory`".into();
-                entries.push(Entry::skipped(name, Skipped { reason, fix }));
-                continue;
-            }
             Ok(contender) => contender,
             Err(skipped) => {
                 entries.push(Entry::skipped(name, skipped));

@@ -88,10 +88,13 @@ impl<'a> Instances<'a> {
             workload: &idle,
             marks_fd: None,
         };
-        let mut command = self.contender.command(&request).map_err(|source| Error::Prepare {
-            contender: self.contender.name().into(),
-            source,
-        })?;
+        let mut command = self
+            .contender
+            .command_beside(&request, None)
+            .map_err(|source| Error::Prepare {
+                contender: self.contender.name().into(),
+                source,
+            })?;
         let entrance = self.account.as_ref().map(Account::entrance).transpose()?;
         let mergeable = self.mergeable;
         let enter = move || {

@@ -115,12 +115,6 @@ fn weigh(
     options: &Options,
     interrupt: &Interrupt,
 ) -> Result<Option<Ledger>, Error> {
-    // OCI runtimes are given one cgroup for the series: one instance at a time.
-    let many = if matches!(contender.name(), "crun" | "runc") {
-        1
-    } else {
-        options.instances
-    };
     let variants: &[Variant] = if contender.name() == "container" {
         &VARIANTS
     } else {
@@ -132,7 +126,7 @@ fn weigh(
         if interrupt.requested() {
             break;
         }
-        let round = once(bench, &*contender, None, many)?;
+        let round = once(bench, &*contender, None, options.instances)?;
         bench.note(&round)?;
         rounds.push(round);
         for (variant, found) in variants.iter().zip(&mut varied) {
@@ -140,7 +134,7 @@ fn weigh(
                 contender: &*contender,
                 variant,
             };
-            let round = once(bench, &with, Some(variant.what), many)?;
+            let round = once(bench, &with, Some(variant.what), options.instances)?;
             bench.note(&round)?;
             found.push(round);
         }
@@ -165,22 +159,11 @@ fn weigh(
 }
 
 /// A launch that differs in one thing, to find out by difference what the thing costs.
-pub(super) struct Variant {
+struct Variant {
     what: &'static str,
     arguments: &'static [&'static str],
     /// Whether the thing is left out (or else added).
     takes_away: bool,
-}
-
-impl Variant {
-    /// One with a thing the plain launch lacks.
-    pub(super) const fn adding(what: &'static str, arguments: &'static [&'static str]) -> Variant {
-        Variant {
-            what,
-            arguments,
-            takes_away: false,
-        }
-    }
 }
 
 const VARIANTS: [Variant; 2] = [
@@ -197,9 +180,9 @@ const VARIANTS: [Variant; 2] = [
 ];
 
 /// A contender launched with a variant's arguments.
-pub(super) struct Varied<'a> {
-    pub contender: &'a dyn Contender,
-    pub variant: &'a Variant,
+struct Varied<'a> {
+    contender: &'a dyn Contender,
+    variant: &'a Variant,
 }
 
 impl Contender for Varied<'_> {

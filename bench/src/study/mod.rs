@@ -68,6 +68,9 @@ pub enum Error {
         /// What would change that.
         fix: String,
     },
+    /// Not even a plain process can be run.
+    #[error("cannot run a plain process to ask whether the host lives: {0}")]
+    NoHost(String),
     /// A file could not be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
     File {
@@ -129,7 +132,7 @@ pub enum Command {
     Cost(cost::Options),
     /// Ask the same program inside every contender where it is, and look from the host at who runs.
     Inspect(inspect::Options),
-    /// How much of the host can be reached from inside each, and who survives a crash and a want of memory.
+    /// How much of the host can be reached from inside each, and who survives what the workload does.
     Surface(surface::Options),
 }
 

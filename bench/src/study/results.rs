@@ -3,6 +3,7 @@
 //!
 //! Sizes are bytes, times nanoseconds. A figure this host cannot tell is absent, never zero.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -336,21 +337,46 @@ pub struct Surface {
     pub depending: u64,
     /// Host system calls there are.
     pub known: u64,
+    /// Host system calls that were made over a run. None: nobody was seen who stands between workload and host.
+    #[serde(default)]
+    pub observed: Option<Observed>,
     /// What was tried.
     pub trials: Vec<Trial>,
 }
 
-/// Something bad the workload did.
+/// The system calls of a run, by the process that stands between the workload and the host: the workload itself, from its
+/// first instruction on, or all of the VMM's threads, from the guest's first instruction on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The workload's arguments.
+    pub lesson: String,
+    /// How often each was made, by name.
+    pub calls: BTreeMap<String, u64>,
+}
+
+/// Something bad the workload did, or tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
-    /// `crash` or `memory`.
+    /// `crash`, `panic`, `memory` or `forks`.
     pub what: String,
-    /// What was asked of the launcher to bound it, if anything.
+    /// The workload's arguments.
+    #[serde(default)]
+    pub lesson: String,
+    /// What bounded it.
     pub bound: String,
+    /// Whether it ran on a kernel of its own.
+    #[serde(default)]
+    pub own_kernel: bool,
     /// Exit status of the launcher: 128 + n when signal n ended the workload.
     pub status: i32,
-    /// What the workload or its launcher said.
+    /// What the workload and its launcher said.
     pub said: String,
     /// Whether another instance of the same contender idled on.
     pub sibling_survived: bool,
+    /// Whether one more could be started afterwards. None: nobody tried, in results of an older lab.
+    #[serde(default)]
+    pub next_started: Option<bool>,
+    /// Whether a plain process on the host answered afterwards. None: as above.
+    #[serde(default)]
+    pub host_survived: Option<bool>,
 }

@@ -1,13 +1,13 @@
 //! `lab surface`: how much of the host can be reached from inside, and who survives what the workload does.
 //!
-//! What can be reached is asked of the kernel: the seccomp filters of the process that stands between the workload and
-//! the host. In a container that is the workload itself; a VM's workload reaches the guest's kernel only, and behind that
-//! stands the VMM, whose filter is what a guest that broke out would meet.
-//!
-//! What is survived is tried, within bounds: a program that crashes, and one that wants more memory than it may have,
-//! while another instance idles beside it.
+//! What can be reached is asked of the kernel ([`filter`]): the seccomp filters of the process that stands between the
+//! workload and the host. In a container that is the workload itself; a VM's workload reaches the guest's kernel only, and
+//! behind that stands the VMM, whose filter is what a guest that broke out would meet. What is reached over a run is
+//! [`observed`]. What is survived is [tried](trials), within bounds, while another instance idles beside it.
 
 mod filter;
+mod observed;
+pub mod trials;
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,26 +15,24 @@ use std::time::Duration;
 use clap::Args;
 
 use self::filter::Answer;
+use self::trials::Witnesses;
 use super::books;
 use super::instances::Instances;
-use super::memory::{Variant, Varied};
-use super::results::{Entry, Study, Surface, Trial};
-use super::{Bench, Common, Error, footer, once_each};
+use super::results::{Entry, Observed, Study, Surface};
+use super::{Bench, Common, Error, footer, keep, once_each};
+use crate::charts;
 use crate::contenders::{Contender, NAMES, Request, Skipped};
 use crate::interrupt::Interrupt;
 use crate::memory::smaps;
-use crate::race;
 use crate::table::{self, Paper};
 use crate::words;
 
 /// Who is tried when nobody is named.
-const DEFAULT: [&str; 5] = ["process", "container", "vm", "crun", "runc"];
-/// Longest a trial may take.
+const DEFAULT: [&str; 6] = ["process", "container", "vm", "vm-linux", "crun", "runc"];
+/// What is run while its system calls are watched: the lesson that asks its kernel for most.
+const WATCHED: &str = "whoami";
+/// Longest a watched run may take; every system call stops it twice.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Four times what the bounded ones may have, and no danger to a host where nothing bounds it.
-const TOO_MUCH_MIB: &str = "256";
-/// The container's bound: as much as a guest has.
-const BOUND: Variant = Variant::adding("memory", &["--memory", "64M"]);
 
 /// Options of `lab surface`.
 #[derive(Args, Clone, Debug)]
@@ -54,18 +52,19 @@ pub struct Options {
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
     let names = once_each(&options.contenders);
     let mut bench = Bench::set_up("surface", &options.common, &names, 1)?;
-    bench.notes.push(
-        "Not tried: forking without end and a panic of the guest's kernel, for which the workload has no lesson, and the \
-         system calls made over a run"
-            .into(),
-    );
+    let host = match bench.contender("process") {
+        Ok(host) => host,
+        // It needs nothing that a lab which got this far lacks.
+        Err(skipped) => return Err(Error::NoHost(skipped.reason)),
+    };
     let mut entries = Vec::new();
     for name in &names {
         if interrupt.requested() {
+            bench.notes.push("Interrupted: not everybody was tried.".into());
             break;
         }
         let found = match bench.contender(name) {
-            Ok(contender) => examine(&bench, &*contender, interrupt)?,
+            Ok(contender) => examine(&mut bench, &*contender, &*host, interrupt)?,
             Err(skipped) => Err(skipped),
         };
         match found {
@@ -77,15 +76,22 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
         }
     }
     let (study, folder) = bench.finish(entries)?;
+    let chart = keep(&charts::surface::draw(&study)?, &folder)?;
     match options.common.json {
         true => Ok(serde_json::to_string_pretty(&study)? + "\n"),
-        false => Ok(text(&study, &folder)),
+        false => Ok(text(&study, &folder, &chart)),
     }
 }
 
-fn examine(bench: &Bench, contender: &dyn Contender, interrupt: &Interrupt) -> Result<Result<Surface, Skipped>, Error> {
-    // OCI runtimes are given one cgroup: for them a plain process idles beside.
-    let alone = matches!(contender.name(), "crun" | "runc");
+type Found = Result<Surface, Skipped>;
+
+fn examine(
+    bench: &mut Bench,
+    contender: &dyn Contender,
+    host: &dyn Contender,
+    interrupt: &Interrupt,
+) -> Result<Found, Error> {
+    let observed = observe(bench, contender)?;
     let mut sibling = Instances::of(contender, bench.accounting.as_ref(), false)?;
     match sibling.start() {
         Ok(()) => {}
@@ -124,116 +130,101 @@ fn examine(bench: &Bench, contender: &dyn Contender, interrupt: &Interrupt) -> R
         }
     };
     let count = |wanted| filter::numbers().filter(|&number| answer(number) == wanted).count() as u64;
-    let mut surface = Surface {
+    let witnesses = Witnesses {
+        sibling: &[launcher, behind],
+        host,
+    };
+    Ok(Ok(Surface {
         behind: books::name(behind),
         reachable: count(Answer::Through),
         depending: count(Answer::Depends),
         known: filter::numbers().count() as u64,
-        trials: Vec::new(),
-    };
-    if alone {
-        drop(sibling);
-        for (what, lesson) in LESSONS {
-            surface
-                .trials
-                .push(attempt(contender, what, lesson, "none", None, interrupt)?);
-        }
-        return Ok(Ok(surface));
-    }
-    for (what, lesson) in LESSONS {
-        let bounded = Varied {
-            contender,
-            variant: &BOUND,
-        };
-        let trial = match contender.name() {
-            "container" if what == "memory" => {
-                attempt(&bounded, what, lesson, "--memory 64M", Some(launcher), interrupt)?
-            }
-            "vm" => attempt(
-                contender,
-                what,
-                lesson,
-                "the guest has 64 MiB",
-                Some(launcher),
-                interrupt,
-            )?,
-            _ => attempt(contender, what, lesson, "none", Some(launcher), interrupt)?,
-        };
-        surface.trials.push(trial);
-    }
-    Ok(Ok(surface))
+        observed,
+        trials: trials::all(contender, &witnesses, interrupt)?,
+    }))
 }
 
-/// What is tried, and the workload's words for it.
-const LESSONS: [(&str, &[&str]); 2] = [("crash", &["crash"]), ("memory", &["memory", TOO_MUCH_MIB])];
-
-fn attempt(
-    contender: &dyn Contender,
-    what: &str,
-    lesson: &[&str],
-    bound: &str,
-    sibling: Option<u32>,
-    interrupt: &Interrupt,
-) -> Result<Trial, Error> {
-    let id = format!("isolation-lab-{}-surface-{what}", std::process::id());
-    let workload: Vec<String> = lesson.iter().map(|word| (*word).to_owned()).collect();
+/// Watches one run. What cannot be watched is told in a note: the rest of the study does not hang on it.
+fn observe(bench: &mut Bench, contender: &dyn Contender) -> Result<Option<Observed>, Error> {
+    let id = format!("isolation-lab-{}-surface-watched", std::process::id());
+    let words = [WATCHED.to_owned()];
     let request = Request {
         id: &id,
-        workload: &workload,
+        workload: &words,
         marks_fd: None,
     };
-    let outcome = race::once(contender, &request, false, LIMIT, interrupt)?;
-    let said = match outcome.stderr.trim() {
-        "" => String::from_utf8_lossy(&outcome.stdout).trim().to_owned(),
-        words => words.to_owned(),
+    let command = contender.command_beside(&request, None);
+    let command = command.map_err(|source| Error::Prepare {
+        contender: contender.name().into(),
+        source,
+    })?;
+    let why = match observed::over(command, WATCHED, LIMIT) {
+        Ok(Some(observed)) => return Ok(Some(observed)),
+        Ok(None) => "nobody was seen who stands between its workload and the host".into(),
+        Err(error) => error.to_string(),
     };
-    Ok(Trial {
-        what: what.into(),
-        bound: bound.into(),
-        status: outcome.exit_status,
-        said,
-        // Without a sibling there is the host itself: the lab, which says this.
-        sibling_survived: sibling.is_none_or(|pid| books::tables_and_threads(pid).is_some()),
-    })
+    contender.clean_up(&id);
+    bench.notes.push(format!(
+        "{}: its system calls were not watched: {why}",
+        contender.name()
+    ));
+    Ok(None)
 }
 
-fn text(study: &Study<Surface>, folder: &Path) -> String {
+fn text(study: &Study<Surface>, folder: &Path, chart: &Path) -> String {
     let paper = Paper::of_stdout();
     let mut table = table::table(
         paper,
-        &["contender", "filter of", "host calls through", "by argument", "of"],
+        &[
+            "contender",
+            "filter of",
+            "host calls through",
+            "by argument",
+            "of",
+            "different made",
+        ],
         |index| index > 1,
     );
     for (name, found) in study.measured() {
+        let made = found.observed.as_ref().map(|observed| observed.distinct().to_string());
         table.add_row([
             name.to_owned(),
             found.behind.clone(),
             found.reachable.to_string(),
             found.depending.to_string(),
             found.known.to_string(),
+            made.unwrap_or_else(|| "-".into()),
         ]);
     }
     let mut out = table::lines(&table) + "\n";
     for (name, found) in study.measured() {
-        for trial in &found.trials {
-            let others = if trial.sibling_survived {
-                "the rest lives on"
-            } else {
-                "its sibling ended too"
-            };
+        if let Some(observed) = &found.observed {
+            let each = observed.calls.iter().map(|(call, count)| format!("{call} {count}"));
+            let each = each.collect::<Vec<_>>().join(", ");
             let line = format!(
-                "{name}, {} (bound: {}): status {}; {others}; said: {}",
-                trial.what,
-                trial.bound,
-                trial.status,
-                if trial.said.is_empty() {
-                    "nothing".into()
-                } else {
-                    words::brief(&trial.said)
-                },
+                "{name}, over a run of {}: {} calls: {each}",
+                observed.lesson,
+                observed.made()
             );
             out += &table::paragraph(&line, 2, paper);
         }
     }
-    out + "\n" + &footer(study, folder, None)
+    out += "\n";
+    for (name, found) in study.measured() {
+        for trial in &found.trials {
+            let said = match trial.said.lines().next() {
+                None => "nothing".into(),
+                Some(line) => words::brief(line),
+            };
+            let line = format!(
+                "{name}, {} (bound: {}): {}; {}; said: {said}",
+                trial.lesson,
+                trial.bound,
+                trial.ending(),
+                trial.others(),
+            );
+            out += &table::paragraph(&line, 2, paper);
+        }
+    }
+    out + "\n" + &footer(study, folder, Some(chart))
 }

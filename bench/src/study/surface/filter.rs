@@ -92,9 +92,14 @@ fn of_thread(id: i32) -> Result<Vec<Vec<Instruction>>, Errno> {
 /// linux/ptrace.h.
 const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
 
-fn ptrace(request: libc::c_uint, id: i32, address: usize, data: *mut libc::c_void) -> Result<libc::c_long, Errno> {
-    // SAFETY: of the requests made here only PTRACE_SECCOMP_GET_FILTER writes to `data`, at most LONGEST instructions,
-    // which is what its caller has there.
+/// ptrace(2).
+///
+/// # Errors
+/// What the kernel said.
+pub fn ptrace(request: libc::c_uint, id: i32, address: usize, data: *mut libc::c_void) -> Result<libc::c_long, Errno> {
+    // SAFETY: of the requests made in this study three write to `data`: PTRACE_SECCOMP_GET_FILTER at most LONGEST
+    // instructions, PTRACE_GETEVENTMSG a long, PTRACE_GET_SYSCALL_INFO as many bytes as `address` says; which is what their
+    // callers have there.
     Errno::result(unsafe { libc::ptrace(request, id, address, data) })
 }
 
