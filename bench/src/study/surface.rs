@@ -175,25 +175,16 @@ fn text(study: &Study<Surface>, folder: &Path, chart: &Path) -> String {
     let paper = Paper::of_stdout();
     let mut table = table::table(
         paper,
-        &[
-            "contender",
-            "filter of",
-            "host calls through",
-            "by argument",
-            "of",
-            "different made",
-        ],
+        &["contender", "filter of", "host calls through", "by argument", "of"],
         |index| index > 1,
     );
     for (name, found) in study.measured() {
-        let made = found.observed.as_ref().map(|observed| observed.distinct().to_string());
         table.add_row([
             name.to_owned(),
             found.behind.clone(),
             found.reachable.to_string(),
             found.depending.to_string(),
             found.known.to_string(),
-            made.unwrap_or_else(|| "-".into()),
         ]);
     }
     let mut out = table::lines(&table) + "\n";
@@ -202,8 +193,9 @@ fn text(study: &Study<Surface>, folder: &Path, chart: &Path) -> String {
             let each = observed.calls.iter().map(|(call, count)| format!("{call} {count}"));
             let each = each.collect::<Vec<_>>().join(", ");
             let line = format!(
-                "{name}, over a run of {}: {} calls: {each}",
+                "{name}, over a run of {}: {} different calls, {} together: {each}",
                 observed.lesson,
+                observed.distinct(),
                 observed.made()
             );
             out += &table::paragraph(&line, 2, paper);
@@ -212,9 +204,10 @@ fn text(study: &Study<Surface>, folder: &Path, chart: &Path) -> String {
     out += "\n";
     for (name, found) in study.measured() {
         for trial in &found.trials {
-            let said = match trial.said.lines().next() {
-                None => "nothing".into(),
-                Some(line) => words::brief(line),
+            let said = match (trial.answers(), trial.said.lines().next()) {
+                (Some(answers), _) => answers,
+                (None, None) => "nothing".into(),
+                (None, Some(line)) => words::brief(line),
             };
             let line = format!(
                 "{name}, {} (bound: {}): {}; {}; said: {said}",

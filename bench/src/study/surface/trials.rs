@@ -188,6 +188,14 @@ impl Trial {
         }
     }
 
+    /// What was tried and what the kernel said to each, where the workload tells.
+    pub fn answers(&self) -> Option<String> {
+        let told = self.told();
+        let each = told["doors"].as_array()?.iter();
+        let each = each.filter_map(|door| Some(format!("{} {}", door["door"].as_str()?, door["answer"].as_str()?)));
+        Some(each.collect::<Vec<_>>().join(", "))
+    }
+
     /// The workload's report, null when it made none.
     fn told(&self) -> Value {
         let lines = self.said.lines().filter(|line| line.starts_with('{'));
