@@ -67,14 +67,14 @@ pub(super) fn sheet(found: &Study<Cost>) -> (String, Canvas) {
             let label = layout::shorten(&label, NAME_ROOM - 20.0, LABEL_SIZE);
             canvas.label(&label, (left - 10.0, y), Anchor::End, LABEL_SIZE, INK);
             let color = study::color(found, name);
-            let (from, to) = (words::ratio(low), words::ratio(high));
+            let interval = match doubted {
+                true => String::new(),
+                false => format!(" (95% {} to {})", words::ratio(low), words::ratio(high)),
+            };
+            let said = figure(entry, (!doubted).then_some(ratio));
             canvas.hint(
                 [MARGIN, canvas.y, WIDTH - MARGIN, canvas.y + ROW],
-                format!(
-                    "{name}, {}: {} (95% {from} to {to})",
-                    entry.lesson,
-                    figure(entry, ratio)
-                ),
+                format!("{name}, {}: {said}{interval}", entry.lesson),
             );
             rules.push(Shape::Line(
                 vec![(scale.place(low), y), (scale.place(high), y)],
@@ -82,13 +82,7 @@ pub(super) fn sheet(found: &Study<Cost>) -> (String, Canvas) {
                 2,
             ));
             rules.push(Shape::Dot((scale.place(ratio), y), DOT, color));
-            canvas.label(
-                &figure(entry, (!doubted).then_some(ratio)),
-                (right + 12.0, y),
-                Anchor::Start,
-                SMALL_SIZE,
-                GREY,
-            );
+            canvas.label(&said, (right + 12.0, y), Anchor::Start, SMALL_SIZE, GREY);
             canvas.y += ROW;
         }
     }
