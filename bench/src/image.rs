@@ -133,9 +133,12 @@ impl Image {
     pub fn verify_initrd(&self) -> Result<String, Error> {
         let path = self.initrd();
         let archive = fs::read(&path).map_err(file("read", &path))?;
-        match find_in_newc(&archive, &PROGRAM[1..]) {
+        match vmm::cpio::find(&archive, &PROGRAM.as_bytes()[1..]) {
             Ok(bytes) => same(bytes, path),
-            Err(problem) => Err(Error::Archive { path, problem }),
+            Err(problem) => Err(Error::Archive {
+                path,
+                problem: problem.to_string(),
+            }),
         }
     }
 }
@@ -146,47 +149,6 @@ fn same(bytes: &[u8], place: PathBuf) -> Result<String, Error> {
         return Ok(found);
     }
     Err(Error::Differs { expected, found, place })
-}
-
-/// The bytes of the file `name` in a newc archive: a header of 13 numbers of 8 hexadecimal digits after the magic,
-/// the name, the data, name and data each padded to 4 bytes (Linux: Documentation/driver-api/early-userspace/buffer-format.rst).
-fn find_in_newc<'a>(archive: &'a [u8], name: &str) -> Result<&'a [u8], String> {
-    const MAGIC: &[u8] = b"070701";
-    const HEADER: usize = 6 + 13 * 8;
-    const FILE_SIZE: usize = 6;
-    const NAME_SIZE: usize = 11;
-    let mut offset = 0;
-    loop {
-        let truncated = || format!("ends in the middle of the entry at byte {offset}");
-        let header = archive.get(offset..offset + HEADER).ok_or_else(truncated)?;
-        if !header.starts_with(MAGIC) {
-            return Err(format!("has no newc header at byte {offset}"));
-        }
-        let field = |index: usize| {
-            let digits = &header[MAGIC.len() + index * 8..][..8];
-            let number = std::str::from_utf8(digits)
-                .ok()
-                .and_then(|text| usize::from_str_radix(text, 16).ok());
-            number.ok_or_else(|| format!("has a header at byte {offset} with {digits:?} for a number"))
-        };
-        let name_start = offset + HEADER;
-        let name_end = name_start + field(NAME_SIZE)?;
-        let data_start = name_end.next_multiple_of(4);
-        let data_end = data_start + field(FILE_SIZE)?;
-        // The name's length counts its terminating zero, and any more a packer put there to align the data.
-        let entry = archive.get(name_start..name_end).ok_or_else(truncated)?;
-        let entry = entry.split(|&byte| byte == 0).next().unwrap_or_default();
-        let data = archive.get(data_start..data_end).ok_or_else(truncated)?;
-        if entry == b"TRAILER!!!" {
-            return Err(format!("holds no {name}"));
-        }
-        // Packers write "bin/x", "./bin/x" or "/bin/x".
-        let plain = entry.strip_prefix(b".").unwrap_or(entry);
-        if plain.strip_prefix(b"/").unwrap_or(plain) == name.as_bytes() {
-            return Ok(data);
-        }
-        offset = data_end.next_multiple_of(4);
-    }
 }
 
 fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -42,6 +42,8 @@ pub struct Trace {
     pub vcpus: u32,
     /// Every exit, by time.
     pub exits: Vec<Exit>,
+    /// How many exits came when the file was as large as it may be, and are in no line of it.
+    pub left_out: u64,
     /// How often KVM itself says that a processor left the guest; None where it does not say.
     pub counted_by_kvm: Option<u64>,
 }
@@ -85,6 +87,8 @@ struct Head {
 
 #[derive(Deserialize)]
 struct Tail {
+    #[serde(default)]
+    left_out: u64,
     kvm: Kvm,
 }
 
@@ -116,7 +120,9 @@ pub fn read(path: &Path) -> Result<Trace, Error> {
         match serde_json::from_str(line) {
             Ok(exit) => trace.exits.push(exit),
             Err(_) if is_last => {
-                let counts = serde_json::from_str::<Tail>(line).ok().map(|tail| tail.kvm.vcpus);
+                let tail = serde_json::from_str::<Tail>(line).ok();
+                trace.left_out = tail.as_ref().map_or(0, |tail| tail.left_out);
+                let counts = tail.map(|tail| tail.kvm.vcpus);
                 let exits =
                     |counts: Vec<BTreeMap<String, u64>>| counts.iter().filter_map(|vcpu| vcpu.get("exits")).sum();
                 trace.counted_by_kvm = counts
@@ -162,6 +168,12 @@ mod tests {
         assert_eq!(
             (whole.exits[0].name(), whole.exits[1].name()),
             ("port write, nobody".into(), "port write, doorbell".into())
+        );
+        let full = TAIL.replace("{\"kvm\"", "{\"left_out\":7,\"note\":\"the trace ends here\",\"kvm\"");
+        let full = trace(&[HEAD, EXIT, &full].concat()).unwrap();
+        assert_eq!(
+            (full.exits.len(), full.left_out, full.counted_by_kvm),
+            (1, 7, Some(100))
         );
         let cut = trace(&[HEAD, EXIT, &earlier[..30]].concat()).unwrap();
         assert_eq!((cut.exits.len(), cut.counted_by_kvm), (1, None));

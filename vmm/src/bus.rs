@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{layout, virtio};
+use crate::{layout, mapped, virtio};
 
 /// A device whose registers are memory addresses.
 ///
@@ -70,14 +70,18 @@ impl Bus {
     pub fn read(&self, address: u64, data: &mut [u8]) {
         match self.find(address, data.len()) {
             Some((mut device, offset)) => device.read(offset, data),
-            None => data.fill(NOTHING_THERE),
+            None => {
+                mapped::check();
+                data.fill(NOTHING_THERE);
+            }
         }
     }
 
     /// The guest stores to `address`. A store where nobody is goes nowhere, as on a PC.
     pub fn write(&self, address: u64, data: &[u8]) {
-        if let Some((mut device, offset)) = self.find(address, data.len()) {
-            device.write(offset, data);
+        match self.find(address, data.len()) {
+            Some((mut device, offset)) => device.write(offset, data),
+            None => mapped::check(),
         }
     }
 

@@ -121,28 +121,61 @@ impl Archive {
     }
 }
 
-/// The content of the file `name` (without a leading slash) in an archive; None where there is none, or the archive is
-/// broken before it.
-pub fn find<'a>(archive: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut rest = archive;
+/// Why an archive does not give a file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lookup {
+    /// It is cut off.
+    #[error("ends in the middle of the entry at byte {0}")]
+    Truncated(usize),
+    /// Something else stands where an entry should begin.
+    #[error("has no newc header at byte {0}")]
+    NoHeader(usize),
+    /// It is whole, up to its trailer.
+    #[error("holds no {0}")]
+    Missing(String),
+}
+
+/// The content of the file `name` (without a leading slash) in an archive: for each file a header of 13 numbers of 8
+/// hexadecimal digits after the magic, the name, the data, name and data each padded to 4 bytes (Linux:
+/// Documentation/driver-api/early-userspace/buffer-format.rst).
+///
+/// # Errors
+/// See [`Lookup`].
+pub fn find<'a>(archive: &'a [u8], name: &[u8]) -> Result<&'a [u8], Lookup> {
+    const FILE_SIZE: usize = 6;
+    const NAME_SIZE: usize = 11;
+    let mut at = 0usize;
     loop {
-        let header = rest.get(..HEADER)?;
+        let truncated = || Lookup::Truncated(at);
+        let header = archive
+            .get(at..)
+            .and_then(|rest| rest.get(..HEADER))
+            .ok_or_else(truncated)?;
         let field = |index: usize| {
-            let digits = std::str::from_utf8(&header[6 + 8 * index..][..8]).ok()?;
-            usize::from_str_radix(digits, 16).ok()
+            let digits = std::str::from_utf8(&header[6 + 8 * index..][..8]).ok();
+            digits.and_then(|digits| usize::from_str_radix(digits, 16).ok())
         };
-        if !header.starts_with(b"07070") {
-            return None;
+        // 070702 is the same with checksums.
+        let (Some(size), Some(name_size), true) = (field(FILE_SIZE), field(NAME_SIZE), header.starts_with(b"07070"))
+        else {
+            return Err(Lookup::NoHeader(at));
+        };
+        // Sums of an offset in memory and two numbers of 32 bits.
+        let name_end = at + HEADER + name_size;
+        let data_at = name_end.next_multiple_of(4);
+        let found = archive.get(at + HEADER..name_end).ok_or_else(truncated)?;
+        // The name's length counts its terminating zero, and any more a packer put there to align the data.
+        let found = found.split(|&byte| byte == 0).next().unwrap_or_default();
+        let data = archive.get(data_at..data_at + size).ok_or_else(truncated)?;
+        if found == TRAILER {
+            return Err(Lookup::Missing(String::from_utf8_lossy(name).into_owned()));
         }
-        let (size, name_size) = (field(6)?, field(11)?);
-        let data_at = HEADER.checked_add(name_size)?.checked_next_multiple_of(4)?;
-        let found = rest.get(HEADER..HEADER + name_size)?.split(|&byte| byte == 0).next()?;
-        let data = rest.get(data_at..data_at.checked_add(size)?)?;
-        match found {
-            TRAILER => return None,
-            found if found.strip_prefix(b"./").unwrap_or(found) == name => return Some(data),
-            _ => rest = rest.get(data_at.checked_add(size)?.checked_next_multiple_of(4)?..)?,
+        // Packers write "bin/x", "./bin/x" or "/bin/x".
+        let plain = found.strip_prefix(b".").unwrap_or(found);
+        if found == name || plain.strip_prefix(b"/") == Some(name) {
+            return Ok(data);
         }
+        at = (data_at + size).next_multiple_of(4);
     }
 }
 
@@ -215,6 +248,38 @@ mod tests {
             let at = bytes.windows(PAGE).position(|window| window == &data[..PAGE]).unwrap();
             assert_eq!(at % PAGE, 0, "after {before}");
         }
+    }
+
+    #[test]
+    fn a_file_is_found_however_it_was_written_and_a_broken_archive_says_where() {
+        let archive = |names: &[&str]| {
+            let mut archive = Archive::default();
+            for name in names {
+                archive.add(name.as_bytes(), PROGRAM, 0, name.as_bytes()).unwrap();
+            }
+            archive.finish()
+        };
+        for spelling in ["bin/x", "./bin/x", "/bin/x"] {
+            assert_eq!(find(&archive(&["bin", spelling]), b"bin/x"), Ok(spelling.as_bytes()));
+        }
+        assert_eq!(
+            find(&archive(&[".x", "x"]), b"x"),
+            Ok(&b"x"[..]),
+            "a dot is part of a name"
+        );
+        let whole = archive(&["one", "two"]);
+        assert_eq!(find(&whole, b"three"), Err(Lookup::Missing("three".into())));
+        assert_eq!(find(b"070701 and no number", b"one"), Err(Lookup::Truncated(0)));
+        assert_eq!(find(&[b'x'; 200], b"one"), Err(Lookup::NoHeader(0)));
+        for length in 0..whole.len() {
+            // The second file is the last before the trailer.
+            let cut = find(&whole[..length], b"three");
+            assert!(matches!(cut, Err(Lookup::Truncated(_))), "{length} bytes: {cut:?}");
+        }
+        let mut sizes = whole;
+        sizes[6 + 8 * 6..][..8].copy_from_slice(b"ffffffff");
+        sizes[6 + 8 * 11..][..8].copy_from_slice(b"ffffffff");
+        assert_eq!(find(&sizes, b"one"), Err(Lookup::Truncated(0)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use crate::vm::Start;
-use crate::{cpio, layout, memory};
+use crate::{cpio, layout, mapped, memory};
 
 /// Where the guest's file system comes from.
 #[derive(Clone, Debug)]
@@ -79,6 +79,10 @@ pub fn place(memory: &GuestMemoryMmap, source: &Source, start: &Start, kernel_en
     match source {
         Source::Archive(path) => {
             let (file, size) = open_archive(path)?;
+            mapped::INITRD.expect().map_err(|source| Error::Read {
+                path: path.clone(),
+                source,
+            })?;
             if init.is_empty() {
                 let placed = find_room(memory, size, kernel_end)?;
                 memory::map_file(memory, placed.address, &file, 0, size)?;

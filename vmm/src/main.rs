@@ -144,6 +144,9 @@ struct Run {
     /// Keep a ledger of every exit in this file, as JSON lines, and print a summary
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Largest size of that file: exits beyond it are counted in the summary alone, for a guest can make as many as it likes
+    #[arg(long, value_name = "SIZE", default_value = "256M", requires = "trace", value_parser = size)]
+    trace_limit: u64,
     /// Print the guest's first N instructions
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     single_step: u64,
@@ -320,6 +323,7 @@ impl Run {
             snapshot,
             count_instructions: self.count_instructions,
             trace: self.trace,
+            trace_limit: self.trace_limit,
             single_step: self.single_step,
             symbols: self.symbols,
             seccomp: !self.no_seccomp,

@@ -14,7 +14,7 @@ use kvm_ioctls::VmFd;
 use vm_memory::mmap::{FromRangesError, MmapRegionError};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
 
-use crate::layout;
+use crate::{layout, mapped};
 
 /// What a process listing calls guest memory (`/proc/PID/smaps`: `[anon:guest-memory]`), where the host's kernel
 /// keeps names of anonymous memory.
@@ -201,7 +201,7 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64
     // ANCHOR: map_file
     // SAFETY: the range is inside one region of guest memory, as get_slice checked, so that MAP_FIXED replaces nothing
     // but guest memory nobody uses yet.
-    let mapped = unsafe {
+    let start = unsafe {
         libc::mmap(
             slice.ptr_guard_mut().as_ptr().cast(),
             whole as usize,
@@ -213,11 +213,14 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64
         )
     };
     // ANCHOR_END: map_file
-    if mapped == libc::MAP_FAILED {
-        Err(Error::Map(io::Error::last_os_error()))
-    } else {
-        Ok(())
+    if start == libc::MAP_FAILED {
+        return Err(Error::Map(io::Error::last_os_error()));
     }
+    if whole > 0 {
+        // SAFETY: inside the mapping that was just made.
+        mapped::ends_at(unsafe { start.cast::<u8>().add((whole - layout::PAGE) as usize) });
+    }
+    Ok(())
 }
 
 /// Gives guest memory from `address` on pages of its own now, as if each had been written to.

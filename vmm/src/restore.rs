@@ -17,7 +17,7 @@ use crate::serial::Serial;
 use crate::vcpu::End;
 use crate::vm::{self, Error};
 use crate::watch::Watch;
-use crate::{memory, processors, serial, snapshot, virtio};
+use crate::{footprint, mapped, memory, processors, serial, snapshot, virtio};
 
 /// What to restore, and how.
 #[derive(Clone, Debug)]
@@ -56,6 +56,7 @@ pub fn run(options: &Options) -> Result<End, Error> {
     let vm = vm::create(&kvm)?;
     marks.mark(Phase::VmCreated);
 
+    mapped::SNAPSHOT.expect().map_err(Error::Mapped)?;
     let memory = memory::reserve(state.memory)?;
     let mut offset = memory_at;
     for run in &state.runs {
@@ -123,6 +124,9 @@ pub fn run(options: &Options) -> Result<End, Error> {
     ports.restored(state.generation.saturating_add(1), state.spoke);
     let machine = Machine::new(memory, ports, bus);
     let sandbox = Sandbox::prepare(options.seccomp, state.kind == Kind::Pc, options.count_faults)?;
+    if state.kind == Kind::Pc {
+        footprint::forget_set_up();
+    }
     marks.mark(Phase::VcpuReady);
 
     let faults_before = options.count_faults.then(memory::faults_so_far);

@@ -4,6 +4,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::doorbell;
 use crate::machine::Machine;
+use crate::mapped;
 use crate::ports::{Moment, Outcome};
 use crate::watch::Watch;
 
@@ -87,10 +88,16 @@ pub fn run(vcpu: &mut VcpuFd, machine: &Machine, watch: &mut Watch) -> Result<Op
             Ok(VcpuExit::Intr) => return Ok(None),
             Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => return Ok(None),
             Ok(other) => return Err(Error::Unexpected(format!("{other:?}"))),
-            Err(error) => return Err(Error::Run(error)),
+            Err(error) => return Err(failed(error)),
         }
     }
     // ANCHOR_END: loop
+}
+
+/// EFAULT: KVM found no page behind an address of the guest's.
+fn failed(error: kvm_ioctls::Error) -> Error {
+    mapped::check();
+    Error::Run(error)
 }
 
 /// `hlt` waits for an interrupt. With interrupt controllers KVM waits itself; without, nothing will ever send one: the guest will wait for ever, and so
@@ -103,6 +110,7 @@ fn sleep_until_killed() {
 }
 
 fn triple_fault(vcpu: &VcpuFd) -> Error {
+    mapped::check();
     // Where the registers can no longer be read, 0 is what the message shows.
     let rip = vcpu.get_regs().map_or(0, |registers| registers.rip);
     let cr2 = vcpu.get_sregs().map_or(0, |registers| registers.cr2);
@@ -110,6 +118,7 @@ fn triple_fault(vcpu: &VcpuFd) -> Error {
 }
 
 fn not_emulated(vcpu: &mut VcpuFd) -> Error {
+    mapped::check();
     let rip = vcpu.get_regs().map_or(0, |registers| registers.rip);
     // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member of the union; its
     // emulation_failure form shares the first word.

@@ -26,8 +26,8 @@ use crate::steps::Steps;
 use crate::vcpu::{self, End};
 use crate::watch::Watch;
 use crate::{
-    boot, command_line, cpuid, initrd, interrupts, kernel, layout, ledger, memory, mptable, processors, pvh, registers,
-    serial, snapshot, virtio,
+    boot, command_line, cpuid, footprint, initrd, interrupts, kernel, layout, ledger, memory, mptable, processors, pvh,
+    registers, serial, snapshot, virtio,
 };
 
 /// What to run, and in what machine.
@@ -59,6 +59,8 @@ pub struct Config {
     pub count_instructions: bool,
     /// Where the ledger of exits is kept, if anywhere.
     pub trace: Option<PathBuf>,
+    /// Largest size of the ledger's file in bytes.
+    pub trace_limit: u64,
     /// How many of the guest's first instructions are printed.
     pub single_step: u64,
     /// Names for the kernel's addresses in both, where its own file has none.
@@ -88,6 +90,7 @@ impl Default for Config {
             snapshot: None,
             count_instructions: false,
             trace: None,
+            trace_limit: ledger::LIMIT,
             single_step: 0,
             symbols: None,
             seccomp: true,
@@ -166,6 +169,9 @@ pub enum Error {
     /// No way to wake the input thread.
     #[error("cannot make an event descriptor: {0}. The limit on open files may be reached (ulimit -n)")]
     Waker(io::Error),
+    /// No handler for SIGBUS.
+    #[error("cannot prepare for a snapshot that is cut short (sigaction): {0}")]
+    Mapped(io::Error),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -307,6 +313,9 @@ pub fn run(config: &Config) -> Result<End, Error> {
         Some(_) => Sandbox::default(),
         None => Sandbox::prepare(config.seccomp, config.machine == Kind::Pc, watched)?,
     };
+    if config.machine == Kind::Pc {
+        footprint::forget_set_up();
+    }
     marks.mark(Phase::VcpuReady);
 
     let end = match &input {
@@ -355,7 +364,11 @@ fn make_vcpu(kvm: &Kvm, vm: &VmFd, config: &Config, cpu: u8) -> Result<VcpuFd, E
 /// A ledger that watches every vCPU, if one is wanted.
 fn open_ledger(config: &Config, vm: &VmFd, processors: &mut [Processor]) -> Result<Option<Arc<Ledger>>, Error> {
     let Some(path) = &config.trace else { return Ok(None) };
-    let ledger = Ledger::open(path, &config.kernel, config.symbols.as_deref(), vm, config.cpus)?;
+    let file = ledger::Place {
+        path,
+        limit: config.trace_limit,
+    };
+    let ledger = Ledger::open(file, &config.kernel, config.symbols.as_deref(), vm, config.cpus)?;
     for Processor { vcpu, watch } in processors {
         watch.account = Some(ledger.account(vcpu));
     }

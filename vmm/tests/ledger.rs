@@ -199,6 +199,60 @@ fn a_long_run_is_written_in_pieces_and_whole() {
 }
 
 #[test]
+fn a_guest_that_never_stops_leaving_does_not_fill_the_disk() {
+    if !kvm() {
+        return;
+    }
+    const LIMIT: u64 = 100_000;
+    let files = Files::new();
+    let path = files.path().join("trace.jsonl");
+    let path = path.to_str().unwrap();
+    // As above, 70 000 exits: some 9 MB of them.
+    let code = Code::new()
+        .raw(&[0xb9])
+        .raw(&70_000u32.to_le_bytes())
+        .raw(&[0xba])
+        .raw(&(u32::from(ports::MARK) + 1).to_le_bytes())
+        .raw(&[0xee, 0xff, 0xc9, 0x75, 0xfb])
+        .exit(3);
+    let kernel = files.write("kernel", &code.kernel());
+    let limit = LIMIT.to_string();
+    let ran = run([
+        "--machine",
+        "bare",
+        "--trace",
+        path,
+        "--trace-limit",
+        &limit,
+        "--kernel",
+        &kernel,
+        "x",
+    ]);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    let lines = read(path);
+    let last = lines.last().unwrap();
+    let exits = lines.len() as u64 - 2;
+    let left_out = last["left_out"].as_u64().unwrap();
+    assert_eq!(exits + left_out, 70_001);
+    assert!(
+        last["note"].as_str().unwrap().starts_with("the trace ends here: ") && last["kvm"]["vcpus"].is_array(),
+        "{last}"
+    );
+    // All but the last line, which nothing the guest does makes longer, and one that reached beyond.
+    let text = fs::read_to_string(path).unwrap();
+    let before = (text.len() - text.lines().last().unwrap().len()) as u64;
+    assert!((LIMIT..LIMIT + 1000).contains(&before), "{before} bytes");
+    // The summary has all of them, and says that the file has not.
+    for part in [
+        "vmm: 70001 exits",
+        &format!("{left_out} further exits"),
+        "--trace-limit",
+    ] {
+        assert!(ran.stderr.contains(part), "{part:?} is not in {}", ran.stderr);
+    }
+}
+
+#[test]
 fn what_keeps_a_ledger_from_being_kept_is_said_before_the_guest_runs() {
     if !kvm() {
         return;

@@ -4,8 +4,14 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use protocol::status;
+use protocol::doorbell::{Request, op};
+use protocol::phase::Phase;
+use protocol::{ports, status};
+use support::machine_code::Code;
 use support::{Files, kvm, rootfs_with, vmm};
 
 fn launch(arguments: &[&str]) -> support::Ran {
@@ -170,4 +176,116 @@ fn a_snapshot_that_cannot_be_taken_says_why_and_leaves_nothing() {
         .refused(status::LAUNCHER_FAILED, &["/no/such/folder"]);
     let left: Vec<_> = fs::read_dir(files.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A page of guest memory that is none of the kernel's own.
+const PAGE: u64 = 0x40_0000;
+
+/// Starts a guest that says when it is there, cuts `file` short, and goes on: its end.
+fn cut_short(mut launcher: Command, file: &Path) -> support::Ran {
+    let mut child = launcher
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
+    // It may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(b"go on");
+    support::collect(child)
+}
+
+/// A snapshot of a bare machine, right after it reported its first mark.
+fn snapshot_of(files: &Files, code: Code) -> std::path::PathBuf {
+    let kernel = files.write("kernel", &code.kernel());
+    let file = files.path().join("snapshot");
+    let path = file.to_str().unwrap();
+    snapshot(
+        path,
+        "guest kernel entry",
+        &["--machine", "bare", "--kernel", &kernel, "x"],
+    );
+    file
+}
+
+/// `out MARK, code`, 8 bits wide.
+fn mark(code: Code) -> Code {
+    code.raw(&[0xb0, Phase::GuestKernelEntry.code(), 0x66, 0xba])
+        .raw(&ports::MARK.to_le_bytes())
+        .raw(&[0xee])
+}
+
+#[test]
+fn a_snapshot_cut_short_under_the_vmm_ends_it_with_a_message() {
+    if !kvm() {
+        return;
+    }
+    let files = Files::new();
+    // The host reads the guest's request, waits for input, and then writes the result beside it: into a page that is gone.
+    let request = Code::new()
+        .store(PAGE, u64::from(op::READ_STDIN) | 1 << 32)
+        .store(PAGE + Request::SEGMENTS_OFFSET, PAGE + 0x1000)
+        .store(PAGE + Request::SEGMENTS_OFFSET + 8, 16);
+    let file = snapshot_of(
+        &files,
+        mark(request).say(b'!').out(ports::DOORBELL, PAGE as u32).exit(4),
+    );
+    // Left alone, it works.
+    let mut whole = vmm();
+    whole.arg("restore").arg(&file);
+    assert_eq!(support::finish(whole, b"go on").status, 4);
+    for more in [&[][..], &["--no-seccomp"]] {
+        let kept = fs::read(&file).unwrap();
+        let mut launcher = vmm();
+        launcher.arg("restore").args(more).arg(&file);
+        cut_short(launcher, &file).refused(status::BAD_SNAPSHOT, &["vmm: a page of the snapshot", "cut short"]);
+        fs::write(&file, kept).unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_cut_short_under_the_guest_ends_it_with_a_message() {
+    if !kvm() {
+        return;
+    }
+    let files = Files::new();
+    // For ever: mov rax, [PAGE]; jmp back.
+    let reads = Code::new().store(PAGE, 1);
+    let reads = mark(reads)
+        .say(b'!')
+        .raw(&[0x48, 0xa1])
+        .raw(&PAGE.to_le_bytes())
+        .raw(&[0xeb, 0xf4]);
+    let file = snapshot_of(&files, reads);
+    let mut launcher = vmm();
+    launcher.arg("restore").arg(&file);
+    cut_short(launcher, &file).refused(status::BAD_SNAPSHOT, &["vmm: a page of the snapshot", "cut short"]);
+}
+
+#[test]
+fn an_initrd_cut_short_is_named() {
+    if !kvm() {
+        return;
+    }
+    let files = Files::new();
+    let kernel = files.write("kernel", &Code::new().say(b'!').out(ports::EXIT, 9).kernel());
+    let archive = vmm::cpio::pack_directory(rootfs_with("random").unwrap().path()).unwrap();
+    let initrd = files.write("initrd", &archive);
+    // The initrd's first page, at the top of 64 MiB: mov rax, [address]; jmp back.
+    let address = (64 << 20) - (archive.len() as u64).next_multiple_of(4096);
+    let reads = Code::new()
+        .say(b'!')
+        .raw(&[0x48, 0xa1])
+        .raw(&address.to_le_bytes())
+        .raw(&[0xeb, 0xf4]);
+    let endless = files.write("endless", &reads.kernel());
+    let launch = |kernel: &str| {
+        let mut launcher = vmm();
+        launcher.args(["run", "--machine", "bare", "--kernel", kernel, "--initrd", &initrd, "x"]);
+        launcher
+    };
+    assert_eq!(support::finish(launch(&kernel), b"").status, 9);
+    cut_short(launch(&endless), Path::new(&initrd))
+        .refused(status::BAD_INITRD, &["vmm: a page of the initrd", "cut short"]);
 }

@@ -207,13 +207,17 @@ fn caption(trace: &Trace) -> String {
         count => format!("{count} vCPUs, whose times add up"),
     };
     let alone = trace.counted_by_kvm.map_or(String::new(), |counted| {
-        let alone = counted.saturating_sub(trace.exits.len() as u64);
+        let alone = counted.saturating_sub(trace.exits.len() as u64 + trace.left_out);
         format!(
             " KVM counted {counted} exits of the processor; {alone} of them it settled alone, which is part of the guest's time here."
         )
     });
+    let left_out = match trace.left_out {
+        0 => String::new(),
+        count => format!(" The trace was full before the guest's end: {count} further exits are not drawn."),
+    };
     format!(
-        "{}, {vcpus}. Times as the VMM saw them, its own bookkeeping included.{alone}",
+        "{}, {vcpus}. Times as the VMM saw them, its own bookkeeping included.{left_out}{alone}",
         trace.kernel
     )
 }
@@ -238,6 +242,7 @@ mod tests {
             kernel: "the lab kernel".into(),
             vcpus: 1,
             exits,
+            left_out: 0,
             counted_by_kvm: Some(50),
         }
     }

@@ -11,6 +11,9 @@
 //! FILE holds JSON lines. The first says what ran; one for each exit follows, in order for each vCPU (sort by `left_ns`
 //! for one order of all); the last holds KVM's counts. Times are nanoseconds, `left_ns` on CLOCK_MONOTONIC.
 //!
+//! A guest makes as many exits as it likes, and would fill the host's disk with them. So the file has a largest size
+//! (`--trace-limit`); the last line then says how many exits are not in it, and the summary counts those too.
+//!
 //! ```json
 //! {"trace":1,"kernel":"the lab kernel","vcpus":1}
 //! {"vcpu":0,"left_ns":7012345,"guest_ns":98000,"host_ns":6100,"reason":"port write","device":"doorbell","address":"0xc0c","bytes":4,"rip":"0xffffffff80140e7e","symbol":"kernel::host::ring+0x1e"}
@@ -18,22 +21,23 @@
 //! ```
 
 mod account;
+mod book;
 mod entry;
 pub mod statistics;
 mod summary;
 pub mod symbols;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::{VcpuFd, VmFd};
 
 pub use account::Account;
+use book::Book;
+pub use book::{LIMIT, Place};
 use entry::Entry;
 use statistics::{Counts, Statistics};
-use summary::Totals;
 use symbols::Symbols;
 
 use crate::kernel::Kernel;
@@ -63,18 +67,10 @@ pub struct Ledger {
     book: Mutex<Book>,
 }
 
-/// What the accounts are handed over to.
-struct Book {
-    file: BufWriter<File>,
-    totals: Totals,
-    /// The first write that failed: nothing is written after it, and it is reported at the end.
-    failed: Option<io::Error>,
-}
-
 impl Ledger {
-    /// Opens a ledger that goes to `path`; `symbols` names the file with the kernel's symbols where that is not the kernel.
+    /// Opens a ledger that goes to `place`; `symbols` names the file with the kernel's symbols where that is not the kernel.
     pub fn open(
-        path: &Path,
+        place: Place<'_>,
         kernel: &Kernel,
         symbols: Option<&Path>,
         vm: &VmFd,
@@ -82,26 +78,21 @@ impl Ledger {
     ) -> Result<Arc<Ledger>, Error> {
         let symbols = Symbols::of(kernel, symbols)?;
         let failed = |source| Error::Write {
-            path: path.into(),
+            path: place.path.into(),
             source,
         };
-        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
         let kernel = match kernel {
             Kernel::Lab => "the lab kernel".into(),
             Kernel::File(path) => path.display().to_string(),
         };
         let kernel = entry::quoted(&kernel);
-        writeln!(file, r#"{{"trace":1,"kernel":{kernel},"vcpus":{vcpus}}}"#).map_err(failed)?;
+        let book = Book::open(place, &format!(r#"{{"trace":1,"kernel":{kernel},"vcpus":{vcpus}}}"#)).map_err(failed)?;
         Ok(Arc::new(Ledger {
-            path: path.into(),
+            path: place.path.into(),
             symbols,
             vm: Statistics::open(vm).ok(),
             vcpus: Mutex::default(),
-            book: Mutex::new(Book {
-                file,
-                totals: Totals::default(),
-                failed: None,
-            }),
+            book: Mutex::new(book),
         }))
     }
 
@@ -115,12 +106,8 @@ impl Ledger {
     /// Takes over what an account holds.
     fn enter(&self, vcpu: usize, entries: &[Entry]) {
         let mut book = lock(&self.book);
-        let Book { file, totals, failed } = &mut *book;
         for entry in entries {
-            totals.add(entry);
-            if failed.is_none() {
-                *failed = entry.write(vcpu, &self.symbols, file).err();
-            }
+            book.enter(vcpu, entry, &self.symbols);
         }
     }
 
@@ -132,10 +119,10 @@ impl Ledger {
         let counts = Counts::read(self.vm.as_ref(), &lock(&self.vcpus));
         let mut book = lock(&self.book);
         eprint!("{}", summary::text(&book.totals, &counts, &self.symbols));
-        let written = match book.failed.take() {
-            Some(error) => Err(error),
-            None => writeln!(book.file, "{}", counts.json()).and_then(|()| book.file.flush()),
-        };
+        if let Some(text) = book.complaint(&self.path) {
+            eprintln!("{text}");
+        }
+        let written = book.close(&counts);
         written.map_err(|source| Error::Write {
             path: self.path.clone(),
             source,
@@ -144,9 +131,7 @@ impl Ledger {
 
     /// Writes what was handed over so far, for whom there may be no close.
     fn flush(&self) {
-        let mut book = lock(&self.book);
-        let flushed = book.file.flush();
-        book.failed = book.failed.take().or(flushed.err());
+        lock(&self.book).flush();
     }
 }
 

@@ -124,8 +124,8 @@ impl Counts {
         known.then(|| self.vcpus.iter().filter_map(|vcpu| vcpu.get(name)).sum())
     }
 
-    /// As the trace's last line.
-    pub fn json(&self) -> String {
+    /// As the trace's last line, which also says how many exits were `left_out` of the trace, if any.
+    pub fn json(&self, left_out: u64) -> String {
         let object = |counts: &BTreeMap<String, u64>| {
             let pairs: Vec<_> = counts
                 .iter()
@@ -134,8 +134,14 @@ impl Counts {
             format!("{{{}}}", pairs.join(","))
         };
         let vcpus: Vec<_> = self.vcpus.iter().map(object).collect();
+        let ends_here = match left_out {
+            0 => String::new(),
+            count => format!(
+                r#""left_out":{count},"note":"the trace ends here: {count} further exits are not in it, and counted in the summary","#
+            ),
+        };
         format!(
-            r#"{{"kvm":{{"vm":{},"vcpus":[{}]}}}}"#,
+            r#"{{{ends_here}"kvm":{{"vm":{},"vcpus":[{}]}}}}"#,
             object(&self.vm),
             vcpus.join(",")
         )

@@ -307,7 +307,8 @@ fn program_sha256(config: &Config) -> Option<String> {
         initrd::Source::Workload => Some(sha256(guest_images::WORKLOAD)),
         initrd::Source::Archive(path) => {
             let archive = std::fs::read(path).ok()?;
-            cpio::find(&archive, program.strip_prefix(b"/").unwrap_or(program)).map(sha256)
+            let found = cpio::find(&archive, program.strip_prefix(b"/").unwrap_or(program));
+            found.ok().map(sha256)
         }
         initrd::Source::Directory(path) => {
             let relative = Path::new(&config.start.program);
