@@ -10,6 +10,7 @@ fn build() -> Result<(), Error> {
     guest_builder::rerun_if_changed([
         "build.rs",
         "kernel",
+        "printer",
         "workload",
         "init",
         "protocol",
@@ -25,6 +26,15 @@ fn build() -> Result<(), Error> {
         features: "bare-metal",
         flags: "",
     })?;
+    let printer = guest_builder::build(Binary {
+        package: "printer",
+        name: "printer",
+        target: BARE_METAL,
+        profile: "guest",
+        features: "bare-metal",
+        // Where the linker puts a program without being told: at 2 MiB, which is memory in every machine.
+        flags: "-Crelocation-model=static -Clink-arg=--no-pie",
+    })?;
     let program = |package| {
         guest_builder::build(Binary {
             package,
@@ -39,6 +49,7 @@ fn build() -> Result<(), Error> {
     let workload = program("workload")?;
     let init = program("init")?;
     println!("cargo::rustc-env=LAB_KERNEL={}", kernel.display());
+    println!("cargo::rustc-env=LAB_PRINTER={}", printer.display());
     println!("cargo::rustc-env=LAB_WORKLOAD={}", workload.display());
     println!("cargo::rustc-env=LAB_INIT={}", init.display());
     Ok(())

@@ -33,7 +33,7 @@ pub enum Command {
     Ladder(ladder::Arguments),
     /// Measure the harness itself: its own launch against a bare posix_spawn of the same program.
     Overhead(overhead::Arguments),
-    /// Draw the charts of a results folder anew, or the exits in a trace.
+    /// Draw the charts of a results folder anew, those of its studies too, or the exits in a trace.
     Charts {
         /// The results folder; with a trace.jsonl in it, its exits are drawn too.
         #[arg(required_unless_present = "trace")]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::study::results::{Cost, Density, Identity, Ledger, Study, Surface};
+use bench::study::results::{Cost, Density, Identity, Ledger, Line, Study, Surface};
 use bench::study::surface::trials::Reach;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -462,6 +462,41 @@ fn a_filter_narrows_what_is_reached_and_what_the_workload_does_ends_with_it() {
     assert_eq!(using(place.path()), [""; 0]);
     let left: Vec<_> = containers_cgroups().difference(&before).cloned().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_line_leaves_the_guest_as_often_as_its_way_says() {
+    if !Path::new("/dev/kvm").exists() {
+        return println!("skipped: no /dev/kvm, so no guest prints");
+    }
+    let place = TempDir::new().unwrap();
+    let study: Study<Line> = run(place.path(), &["line", "--runs", "6", "--bytes", "33", "--gap-ms", "0"]);
+    // A byte each; the line; the notification and the two accesses an interrupt takes.
+    for (way, exits) in [("serial port", 33.0), ("debug port", 1.0), ("virtio-console", 3.0)] {
+        let line = study.of(way).unwrap_or_else(|| panic!("{:?}", study.contenders));
+        assert_eq!((line.exits, line.bytes, line.ns.n), (exits, 33, 6), "{way}");
+        assert!(
+            line.host_ns.p50 > 0 && line.host_ns.p50 < line.ns.p50,
+            "{way}: {line:?}"
+        );
+        assert_eq!(line.relative.is_none(), way == "serial port");
+        assert_eq!(line.null_test.is_some(), way == "serial port");
+    }
+    // The serial port again in every round, but for the one that warms up.
+    let readings = fs::read_to_string(place.path().join("out/line.jsonl")).unwrap();
+    assert_eq!(readings.lines().count(), 6 * 4);
+    let chart = place.path().join("out/charts/line.svg");
+    let drawn = fs::read(&chart).unwrap();
+    fs::remove_file(&chart).unwrap();
+    let mut charts = Command::new(env!("CARGO_BIN_EXE_lab"));
+    let output = charts.arg("charts").arg(place.path().join("out")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        fs::read(&chart).unwrap() == drawn,
+        "drawn anew it is the same, byte for byte"
+    );
+    assert_eq!(using(place.path()), [""; 0]);
+    assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
 }
 
 #[test]

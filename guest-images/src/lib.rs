@@ -1,5 +1,5 @@
 //! What runs on the inside, built together with whoever embeds it: the lab kernel, the workload,
-//! and the first process of a Linux guest.
+//! the first process of a Linux guest, and a guest that only prints.
 
 pub mod linux;
 
@@ -18,6 +18,9 @@ pub static WORKLOAD: &[u8] = &WORKLOAD_BYTES.0;
 
 /// The first process of a Linux guest: a static program that sets up the guest and runs another.
 pub static INIT: &[u8] = include_bytes!(env!("LAB_INIT"));
+
+/// A guest kernel that prints lines and does nothing else (`guest-images/printer`).
+pub static PRINTER: &[u8] = include_bytes!(env!("LAB_PRINTER"));
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The doorbell: the guest rings once and the host does a whole piece of work.
+//! The doorbell: the guest rings once and the host does a whole piece of work. One exit for each request, however long.
 //!
 //! The request lies in guest memory (see [`protocol::doorbell`]), and so does the data. Both are the guest's to choose
 //! and therefore suspect: every address and length goes through vm-memory, which knows what is guest memory.

@@ -173,6 +173,7 @@ pub fn name(port: u16) -> Option<&'static str> {
         ports::MARK => Some("mark"),
         ports::EXIT => Some("exit"),
         ports::PANIC => Some("panic"),
+        ports::DIVIDER => Some("divider"),
         ports::SERIAL..=SERIAL_LAST => Some("serial"),
         i8042::DATA | i8042::COMMAND => Some("i8042"),
         _ => None,

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Chart, density, draw_all, exits, ledger, matrix, running_cost, surface};
+use super::{Chart, density, draw_all, exits, ledger, line, matrix, running_cost, surface};
 use crate::results::Provenance;
 use crate::study::results::Study;
 use crate::{store, study, trace};
 
 /// The charts of studies: their names, and the names of the studies' files.
-const STUDIES: [(&str, &str); 5] = [
+const STUDIES: [(&str, &str); 6] = [
     ("density", "density"),
     ("ledger", "memory"),
     ("cost", "cost"),
     ("isolation", "inspect"),
     ("surface", "surface"),
+    ("line", "line"),
 ];
 /// The chart of a trace.
 const EXITS: &str = "exits";
@@ -72,6 +73,7 @@ pub fn draw(folder: &Path, name: &str, trace: Option<&Path>) -> Result<Anew, Err
         Some(study @ "memory") => of_study(folder, study, ledger::draw),
         Some(study @ "cost") => of_study(folder, study, running_cost::draw),
         Some(study @ "inspect") => of_study(folder, study, matrix::draw),
+        Some(study @ "line") => of_study(folder, study, line::draw),
         Some(study) => of_study(folder, study, surface::draw),
         None if name == EXITS => of_trace(folder, trace),
         None => of_race(folder, name),

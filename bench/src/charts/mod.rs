@@ -11,6 +11,7 @@ pub mod exits;
 mod ladder;
 mod layout;
 pub mod ledger;
+pub mod line;
 pub mod matrix;
 mod memory;
 pub(crate) mod modes;

@@ -70,14 +70,14 @@ pub fn caption<T>(canvas: &mut Canvas, found: &Study<T>) {
 #[cfg(test)]
 mod tests {
     use super::super::canvas::{MARGIN, WIDTH};
-    use super::super::{density, ledger, matrix, running_cost, surface};
+    use super::super::{density, ledger, line, matrix, running_cost, surface};
     use super::*;
     use crate::contenders::Skipped;
     use crate::examples;
     use crate::results::{Comparison, Distribution, NullTest};
     use crate::study::cost::lessons;
     use crate::study::results::{
-        Aspect, Cost, Density, Entry, HostProcess, Identity, Ledger, LessonCost, Observed, Part, Point, Readings,
+        Aspect, Cost, Density, Entry, HostProcess, Identity, Ledger, LessonCost, Line, Observed, Part, Point, Readings,
         SCHEMA, Series, Slope, Surface, Trial,
     };
     use crate::study::surface::trials::WHAT;
@@ -314,6 +314,42 @@ mod tests {
         assert!(matches!(found.redrawn, Redrawn::Differs { .. }), "{:?}", found.redrawn);
     }
 
+    fn line_of(place: usize, exits: f64, ns: u64) -> Line {
+        let times = |ns| Distribution {
+            n: 20,
+            min: 1,
+            p50: ns,
+            p90: None,
+            p99: None,
+            max: 1 << 40,
+        };
+        Line {
+            bytes: 80,
+            lines: 50,
+            exits: exits / (place + 1) as f64,
+            ns: times(ns / (place as u64 + 1)),
+            host_ns: times(ns / (place as u64 + 1) / 3),
+            relative: None,
+            null_test: (place == 0).then(|| NullTest {
+                contender: "serial port".into(),
+                ratio: 1.0,
+                ci95: [0.99, 1.01],
+                passed: true,
+            }),
+        }
+    }
+
+    /// The ways by their own names.
+    fn lines(count: usize, exits: f64, ns: u64) -> Study<Line> {
+        let mut found = made_up(count, false, |place| line_of(place, exits, ns));
+        let ways = ["serial port", "debug port", "virtio-console"];
+        found.contenders.truncate(count);
+        for (entry, way) in found.contenders.iter_mut().zip(ways) {
+            entry.name = way.into();
+        }
+        found
+    }
+
     #[test]
     fn no_text_touches_another_or_leaves_the_sheet() {
         for (count, long) in [(0, false), (1, false), (4, false), (8, false), (8, true)] {
@@ -335,6 +371,12 @@ mod tests {
             assert_apart(&what, &found, matrix::sheet(&found));
             let found = made_up(count, long, surface_of);
             assert_apart(&what, &found, surface::sheet(&found));
+            for (exits, ns) in [(80.0, 800_000), (1.0, 1), (1_000.0, 999_999_999_999)] {
+                let found = made_up(count, long, |place| line_of(place, exits, ns));
+                assert_apart(&what, &found, line::sheet(&found));
+                let found = lines(count.min(3), exits, ns);
+                assert_apart(&what, &found, line::sheet(&found));
+            }
         }
     }
 
@@ -359,6 +401,20 @@ mod tests {
             "{}",
             running_cost::sheet(&found).0
         );
+        let mut printed = lines(3, 80.0, 800_000);
+        assert_eq!(
+            line::sheet(&printed).0,
+            "A line of 80 bytes takes 80 exits and 800 µs by serial port, 40 exits and 400 µs by debug port, 26.666667 exits and 267 µs by virtio-console"
+        );
+        printed.contenders[0]
+            .found
+            .as_mut()
+            .unwrap()
+            .null_test
+            .as_mut()
+            .unwrap()
+            .passed = false;
+        assert!(line::sheet(&printed).0.ends_with(" by virtio-console") && !line::sheet(&printed).0.contains("µs"));
         // Where the machine is too noisy the title claims nothing.
         let plain = found.contenders[0].found.as_mut().unwrap();
         plain

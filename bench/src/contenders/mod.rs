@@ -11,7 +11,7 @@ mod linux_guest;
 pub mod oci;
 mod process;
 mod qemu;
-mod vm;
+pub mod vm;
 mod vm_empty;
 mod vm_linux;
 mod vm_restored;

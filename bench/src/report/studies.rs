@@ -98,6 +98,19 @@ pub(super) fn of(folder: &Path, chart: &str) -> String {
             0,
             inspect,
         ),
+        "line" => (
+            "One line of text, by the VMM's ledger.",
+            &[
+                "way",
+                "bytes",
+                "exits",
+                "p50",
+                "in the VMM",
+                "serial port takes × (95%)",
+            ],
+            5,
+            line,
+        ),
         _ => return String::new(),
     };
     let rows: Vec<Vec<String>> = list(&found["contenders"])
@@ -212,6 +225,21 @@ fn surface(name: &str, found: &Value) -> Vec<Vec<String>> {
     }
     rows.extend(trials.iter().map(row));
     rows
+}
+
+fn line(name: &str, found: &Value) -> Vec<Vec<String>> {
+    let time = |value: &Value| value["p50"].as_u64().map_or_else(|| "-".to_owned(), words::duration);
+    let relative: Option<Comparison> = serde_json::from_value(found["relative"].clone()).ok();
+    vec![vec![
+        name.to_owned(),
+        found["bytes"].to_string(),
+        found["exits"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), words::axis_figure),
+        time(&found["ns"]),
+        time(&found["host_ns"]),
+        relative.map_or_else(|| "1".to_owned(), |found| words::ratio_with_interval(&found)),
+    ]]
 }
 
 fn inspect(name: &str, found: &Value) -> Vec<Vec<String>> {

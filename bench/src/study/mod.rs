@@ -1,7 +1,7 @@
 //! Studies: what isolation costs while it runs, and what it buys. Each has a file here, a file of results and a chart.
 //!
 //! [`memory`] weighs one idle instance, [`density`] many; [`cost`] times work inside; [`inspect`] asks where it is, [`surface`] how much of
-//! the host it can reach. A study writes `NAME.json` and `NAME.jsonl` (see [`results`])
+//! the host it can reach; [`line`] counts what a guest pays to print. A study writes `NAME.json` and `NAME.jsonl` (see [`results`])
 //! into a results folder, which may hold a race already, and `charts/NAME.svg` beside them.
 
 mod books;
@@ -9,6 +9,7 @@ pub mod cost;
 pub mod density;
 pub mod inspect;
 mod instances;
+pub mod line;
 pub mod memory;
 pub mod results;
 pub mod surface;
@@ -134,6 +135,8 @@ pub enum Command {
     Inspect(inspect::Options),
     /// How much of the host can be reached from inside each, and who survives what the workload does.
     Surface(surface::Options),
+    /// What it costs a guest to print one line: by serial port, debug port and virtio console, exits and microseconds.
+    Line(line::Options),
 }
 
 /// What every study takes.
@@ -158,6 +161,7 @@ pub fn run(command: &Command, interrupt: &Interrupt) -> Result<String, Error> {
         Command::Cost(options) => cost::run(options, interrupt),
         Command::Inspect(options) => inspect::run(options, interrupt),
         Command::Surface(options) => surface::run(options, interrupt),
+        Command::Line(options) => line::run(options, interrupt),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the studies find, as files: `memory.json`, `density.json`, `cost.json`, `inspect.json`, `surface.json` in a results
+//! What the studies find, as files: `memory.json`, `density.json`, `cost.json`, `inspect.json`, `surface.json`, `line.json` in a results
 //! folder, each one [`Study`]; beside each, `*.jsonl` with every reading it was computed from.
 //!
 //! Sizes are bytes, times nanoseconds. A figure this host cannot tell is absent, never zero.
@@ -20,11 +20,11 @@ pub const SCHEMA: u32 = 1;
 pub struct Study<T> {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// `memory`, `density`, `cost`, `inspect` or `surface`: the file's name without its ending.
+    /// `memory`, `density`, `cost`, `inspect`, `surface` or `line`: the file's name without its ending.
     pub study: String,
     /// Where, when and on what.
     pub provenance: Provenance,
-    /// Every contender asked for, in that order.
+    /// Every contender asked for, in that order; of `line`, every way to print.
     pub contenders: Vec<Entry<T>>,
     /// What a reader must know beside the figures.
     pub notes: Vec<String>,
@@ -322,6 +322,26 @@ pub struct LessonCost {
     /// no guest.
     pub exits_per_operation: Option<f64>,
     /// The plain process against itself. Only with the plain process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub null_test: Option<crate::results::NullTest>,
+}
+
+/// `lab line`: what it costs a guest to print one line of text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// Length of the line, its newline included.
+    pub bytes: u64,
+    /// Lines in each run. A run's figure is the median of theirs.
+    pub lines: u64,
+    /// Exits for one line, by the VMM's ledger.
+    pub exits: f64,
+    /// Nanoseconds for one line: its exits and the guest's time before each.
+    pub ns: crate::results::Distribution,
+    /// Of it, in the VMM's hands.
+    pub host_ns: crate::results::Distribution,
+    /// The serial port against this way: ratio of medians with its interval. None for the serial port itself.
+    pub relative: Option<crate::results::Comparison>,
+    /// The serial port against itself. Only with the serial port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null_test: Option<crate::results::NullTest>,
 }

@@ -18,6 +18,8 @@ pub const EXIT: u16 = 0x0c04;
 pub const PANIC: u16 = 0x0c08;
 /// 32-bit write: guest-physical address of a [`Request`](crate::doorbell::Request) for the host.
 pub const DOORBELL: u16 = 0x0c0c;
+/// 8-bit write: nothing happens. In the ledger (`vmm run --trace`) it divides what came before from what follows.
+pub const DIVIDER: u16 = 0x0c18;
 /// 8-bit read: how often this machine has been restored from a snapshot (255: so often or oftener); 0 in a machine that
 /// booted.
 pub const GENERATION: u16 = 0x0c10;
