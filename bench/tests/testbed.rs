@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -121,6 +122,31 @@ fn a_batch_runs_on_hardware_virtualization_and_brings_its_results_home() {
             "{file}"
         );
     }
+}
+
+#[test]
+fn standard_input_goes_inside_when_asked_for_and_is_not_lost_silently() {
+    if !ready() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let feed = |arguments: &[&str]| {
+        let mut command = testbed(folder.path(), &[&["--timeout", PATIENCE], arguments].concat());
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"echo one; vmm run workload hello\nexit 5\n").unwrap();
+        drop(writer);
+        command.stdin(reader).output().unwrap()
+    };
+    let output = feed(&["--stdin", "sh"]);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "one\nhello from the workload\n");
+    let output = feed(&["cat"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), ""));
+    assert!(
+        text(&output.stderr).contains("lab testbed --stdin"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]

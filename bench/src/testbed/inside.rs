@@ -33,6 +33,8 @@ pub const SUBCOMMAND: &str = "testbed-init";
 pub const HOME: &str = "/root";
 /// What is to be done.
 pub const JOB: &str = "/.testbed/job.json";
+/// What the command reads, if it is to read anything.
+pub const STDIN: &str = "/.testbed/stdin";
 
 /// Files that programs take for granted.
 pub const FILES: [(&str, &str); 3] = [
@@ -71,6 +73,8 @@ pub struct Job {
     pub environment: Vec<(String, String)>,
     /// The command's folder.
     pub directory: PathBuf,
+    /// Whether [`STDIN`] is its standard input; otherwise that is empty.
+    pub stdin: bool,
     /// The folder to send back.
     pub results: PathBuf,
     /// Modules, in the order to load them.
@@ -230,6 +234,12 @@ fn run(job: &Job, port: &Arc<Sender<File>>) -> Result<u8, String> {
     let pipes = io::pipe().and_then(|output| Ok((output, io::pipe()?)));
     let ((output, output_end), (complaints, complaints_end)) =
         pipes.map_err(|error| format!("cannot make pipes for the command: {error}"))?;
+    let input = match job.stdin {
+        true => File::open(STDIN)
+            .map_err(|error| format!("cannot open {STDIN}: {error}"))?
+            .into(),
+        false => Stdio::null(),
+    };
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -241,7 +251,7 @@ fn run(job: &Job, port: &Arc<Sender<File>>) -> Result<u8, String> {
             ("USER", "root"),
         ])
         .envs(job.environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(output_end)
         .stderr(complaints_end)
         .process_group(0);

@@ -16,7 +16,7 @@ pub mod modules;
 pub mod qemu;
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ use crate::launchers::{self, ENGINE_NAME, Launchers, cache_folder};
 pub const TIMED_OUT: u8 = 124;
 /// How often the lab looks up from waiting for output, at signals and at the clock.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// Most that goes inside by standard input, in MiB; it is in memory twice.
+const STDIN_MAX: u64 = 256;
 /// Memory the machine has beyond its file system, in MiB.
 const MEMORY: u64 = 1024;
 const MIB: u64 = 1 << 20;
@@ -64,6 +66,10 @@ pub struct Options {
     /// A variable of the command's environment.
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
+    /// Read standard input to its end first, and give it to the command: `... | lab testbed --stdin sh`. Without this option
+    /// the command finds its standard input empty.
+    #[arg(long)]
+    pub stdin: bool,
     /// The folder that comes back when the command has ended, whatever its status.
     #[arg(long, value_name = "DIR", default_value = "lab-results")]
     pub results: PathBuf,
@@ -163,6 +169,12 @@ pub enum Ended {
 /// See [`Error`].
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Ended, Error> {
     let began = Instant::now();
+    if !options.stdin && input_waits() {
+        let _ = writeln!(
+            io::stderr(),
+            "lab: what comes in by standard input does not reach the command in the testbed; `lab testbed --stdin ...` takes it inside"
+        );
+    }
     let (qemu, kernel) = find_machine(options.kernel.as_deref(), options.modules.as_deref())?;
     let directory = std::env::current_dir().map_err(host("find the current folder"))?;
     let archive = pack(options, &kernel, &directory)?;
@@ -324,6 +336,9 @@ fn pack(options: &Options, kernel: &Kernel, directory: &Path) -> Result<Vec<u8>,
         }
     }
 
+    if options.stdin {
+        initramfs.file(Path::new(inside::STDIN), FILE, &read_input(io::stdin().lock())?)?;
+    }
     let modules = match &kernel.modules {
         Some(directory) => modules::in_order(directory)?,
         None => Vec::new(),
@@ -339,6 +354,7 @@ fn pack(options: &Options, kernel: &Kernel, directory: &Path) -> Result<Vec<u8>,
             .map(|pair| variable(pair))
             .collect::<Result<_, _>>()?,
         directory: directory.to_owned(),
+        stdin: options.stdin,
         results: directory.join(&options.results),
         modules: modules.into_iter().map(|module| module.name).collect(),
     };
@@ -346,6 +362,28 @@ fn pack(options: &Options, kernel: &Kernel, directory: &Path) -> Result<Vec<u8>,
     let job = serde_json::to_vec(&job).map_err(|error| Error::Usage(error.to_string()))?;
     initramfs.file(Path::new(inside::JOB), FILE, &job)?;
     Ok(initramfs.finish())
+}
+
+/// Everything there is to read.
+fn read_input(from: impl Read) -> Result<Vec<u8>, Error> {
+    let mut input = Vec::new();
+    let mut limited = from.take(STDIN_MAX * MIB + 1);
+    limited.read_to_end(&mut input).map_err(host("read standard input"))?;
+    if input.len() as u64 > STDIN_MAX * MIB {
+        return Err(Error::Usage(format!(
+            "--stdin: more than {STDIN_MAX} MiB come in by standard input, and all of it would lie in the testbed's memory. Take a file \
+             inside with --include"
+        )));
+    }
+    Ok(input)
+}
+
+/// Whether somebody has written something for us to read already: never for a terminal, and nothing waits for it.
+fn input_waits() -> bool {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, and fails on what it does not know.
+    let known = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::FIONREAD, &mut waiting) } == 0;
+    known && waiting > 0 && !io::stdin().is_terminal()
 }
 
 fn variable(pair: &str) -> Result<(String, String), Error> {
