@@ -1,6 +1,6 @@
 //! The lessons that do harm, so that a learner sees where it ends: at the program, at its kernel, or at the machine.
 //!
-//! [`doors`] touches nothing and may run anywhere. [`panic`] is meant, and so refuses to run on any kernel but a guest's of
+//! [`doors`] touches nothing and may run anywhere. [`panic()`] is meant, and so refuses to run on any kernel but a guest's of
 //! the lab: the kernel beneath a container is somebody's machine.
 
 use std::ffi::{CStr, c_int, c_long};
