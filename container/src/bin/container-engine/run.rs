@@ -160,7 +160,7 @@ struct ImageRunArguments {
     /// Label
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
-    /// When the program ends: no, on-failure[:N], always or unless-stopped. Its supervisor starts it again; after the machine was off nobody does
+    /// When the program ends: no, on-failure or on-failure:N, always or unless-stopped. Its supervisor starts it again; after the machine was off nobody does
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: Restart,
     /// Signal that asks the program to end [default: TERM]
