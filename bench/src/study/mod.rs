@@ -1,7 +1,7 @@
 //! Studies: what isolation costs while it runs, and what it buys. Each has a file here, a file of results and a chart.
 //!
 //! [`memory`] weighs one idle instance, [`density`] many; [`cost`] times work inside; [`inspect`] asks where it is, [`surface`] how much of
-//! the host it can reach; [`line`] counts what a guest pays to print. A study writes `NAME.json` and `NAME.jsonl` (see [`results`])
+//! the host it can reach; [`mod@line`] counts what a guest pays to print. A study writes `NAME.json` and `NAME.jsonl` (see [`results`])
 //! into a results folder, which may hold a race already, and `charts/NAME.svg` beside them.
 
 mod books;

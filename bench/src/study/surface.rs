@@ -1,9 +1,9 @@
 //! `lab surface`: how much of the host can be reached from inside, and who survives what the workload does.
 //!
-//! What can be reached is asked of the kernel ([`filter`]): the seccomp filters of the process that stands between the
+//! What can be reached is asked of the kernel (`filter.rs`): the seccomp filters of the process that stands between the
 //! workload and the host. In a container that is the workload itself; a VM's workload reaches the guest's kernel only, and
 //! behind that stands the VMM, whose filter is what a guest that broke out would meet. What is reached over a run is
-//! [`observed`]. What is survived is [tried](trials), within bounds, while another instance idles beside it.
+//! observed (`observed.rs`). What is survived is [tried](trials), within bounds, while another instance idles beside it.
 
 mod filter;
 mod observed;
