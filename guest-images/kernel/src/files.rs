@@ -232,7 +232,8 @@ impl Files {
             implied |= entry.name.len() > path.len() && entry.name.starts_with(path) && entry.name[path.len()] == b'/';
             offset = next;
         }
-        match (device_at(path), implied || matches!(path, b"dev" | b"proc")) {
+        // No /proc: a directory of processes without one would be a wrong answer. What is in `device_at` is found by its path.
+        match (device_at(path), implied || path == b"dev") {
             (Some(device), _) => Ok(Node::Device(device)),
             (None, true) => Ok(Node::Implied),
             (None, false) => Err(ENOENT),
