@@ -232,8 +232,7 @@ impl Files {
             implied |= entry.name.len() > path.len() && entry.name.starts_with(path) && entry.name[path.len()] == b'/';
             offset = next;
         }
-        // No /proc: a directory of processes without one would be a wrong answer. What is in `device_at` is found by its path.
-        match (device_at(path), implied || path == b"dev") {
+        match (device_at(path), implied || matches!(path, b"dev" | b"proc")) {
             (Some(device), _) => Ok(Node::Device(device)),
             (None, true) => Ok(Node::Implied),
             (None, false) => Err(ENOENT),
