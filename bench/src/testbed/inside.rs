@@ -161,7 +161,7 @@ fn load(name: &str) -> io::Result<()> {
 /// instruction while other processors may run it (a static key: a breakpoint is put there for the time between). Under QEMU
 /// 7.2, with a thread for each processor, a processor may go on executing the breakpoint after it is gone: the emulator had
 /// translated it just then, and did not hear that it was replaced. Both processors then trap, return and trap again, for ever.
-/// One start in some fifty ended so. Here the hook stays; what that changes in figures is what any other VM on a host changes: KVM
+/// A row of starts ended so at the 72nd. Here the hook stays; what that changes in figures is what any other VM on a host changes: KVM
 /// need not switch virtualization on in each processor first.
 fn bystander() -> Option<VmFd> {
     // A kernel without KVM has no such hook.
