@@ -206,18 +206,23 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// Programs in the background and containers that a chapter, or a failure in its middle, left behind.
+    /// Programs in the background, containers and mounts that a chapter, or a failure in its middle, left behind.
     fn drop(&mut self) {
         for group in self.running.take() {
             // SAFETY: the group was made for a command of this chapter. The worst answer is that nobody is in it any more.
             unsafe { libc::kill(-group, libc::SIGTERM) };
         }
-        let clean_up = "container ps -a -q 2>/dev/null | xargs -r container rm -f";
-        let _ = self
-            .command(clean_up)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let containers = "container ps -a -q | xargs -r container rm -f";
+        // What was mounted in the chapter's directory would keep it from going.
+        let mounts =
+            "findmnt --noheadings --list --output TARGET | grep \"^$(dirname \"$PWD\")/\" | tac | xargs -r umount";
+        for clean_up in [containers, mounts] {
+            let _ = self
+                .command(clean_up)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
     }
 }
 

@@ -309,6 +309,60 @@ fn a_signal_to_the_command_reaches_the_program() {
 }
 
 #[test]
+fn a_processor_is_shared_out_by_weight() {
+    let lab = lab_or_skip!();
+    let refused = |option: &str, value: &str| message(&lab.run(["run", option, value, "busybox", "true"]), 125);
+    assert!(refused("--cpu-shares", "1").contains("2..=262144"));
+    assert!(refused("--cpuset-cpus", "first").contains("0-2,4"));
+    for (name, shares) in [("light", "1024"), ("heavy", "2048")] {
+        let options = [
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--cpuset-cpus",
+            "0",
+            "--cpu-shares",
+            shares,
+        ];
+        let output = lab.run(
+            options
+                .into_iter()
+                .chain(["busybox", "sh", "-c", "while :; do :; done"]),
+        );
+        if output.status.code() == Some(125) && !common::is_root() {
+            skip!("needs root or a delegated cgroup");
+        }
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(lab.text(["exec", name, "nproc"]), "1");
+    }
+    // In nanoseconds on version 1, in microseconds on version 2.
+    let used = |name: &str| -> f64 {
+        let groups = lab.inspect(name)["Cgroups"].clone();
+        let read = |file: &str| {
+            let mut groups = groups.as_object().unwrap().values().filter_map(|path| path.as_str());
+            groups.find_map(|group| fs::read_to_string(format!("{group}/{file}")).ok())
+        };
+        let field = |text: String| {
+            Some(
+                text.lines()
+                    .find_map(|line| line.strip_prefix("usage_usec "))?
+                    .to_owned(),
+            )
+        };
+        let time = read("cpuacct.usage").or_else(|| field(read("cpu.stat")?)).unwrap();
+        time.trim().parse().unwrap()
+    };
+    let before = (used("light"), used("heavy"));
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    // Whatever else wants that processor takes from what both get, not from how they share it.
+    let ratio = (used("heavy") - before.1) / (used("light") - before.0);
+    assert!((1.6..2.5).contains(&ratio), "{ratio}");
+    lab.text(["rm", "-f", "light", "heavy"]);
+    lab.assert_empty();
+}
+
+#[test]
 fn disks_are_throttled_and_shares_kept_or_missed_aloud() {
     let lab = lab_or_skip!();
     let numbers = fs::read_dir("/sys/block").into_iter().flatten().flatten();

@@ -113,6 +113,10 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Processor time in thousandths of one processor.
     pub cpu_thousandths: Option<u64>,
+    /// Weight against other cgroups while they want the same processor, 2 to 262144; without it 1024.
+    pub cpu_shares: Option<u64>,
+    /// Numbers of the processors it may run on, as in `0-2,4` (cpuset(7), "List format").
+    pub cpuset_cpus: Option<String>,
     /// Processes and threads.
     pub pids: Option<u64>,
     /// Share of the disks' time, 10 to 1000.

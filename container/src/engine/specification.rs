@@ -267,8 +267,19 @@ fn resources(settings: &Settings) -> Result<Value, String> {
         // Memory and swap together: the same number leaves no swap.
         resources["memory"] = json!({ "limit": bytes, "swap": bytes });
     }
+    let mut cpu = json!({});
     if let Some(thousandths) = limits.cpu_thousandths {
-        resources["cpu"] = json!({ "quota": thousandths * 100, "period": 100_000 });
+        cpu["quota"] = json!(thousandths * 100);
+        cpu["period"] = json!(100_000);
+    }
+    if let Some(shares) = limits.cpu_shares {
+        cpu["shares"] = json!(shares);
+    }
+    if let Some(list) = &limits.cpuset_cpus {
+        cpu["cpus"] = json!(list);
+    }
+    if cpu != json!({}) {
+        resources["cpu"] = cpu;
     }
     if let Some(pids) = limits.pids {
         resources["pids"] = json!({ "limit": pids });

@@ -74,6 +74,19 @@ pub fn users(text: &str) -> Result<Users, String> {
     }
 }
 
+/// Numbers of processors and ranges of them: `0-2,4`. Whether there are such processors the kernel knows.
+pub fn processors(text: &str) -> Result<String, String> {
+    let is_number = |part: &str| part.parse::<u32>().is_ok();
+    let is_part = |part: &str| match part.split_once('-') {
+        Some((first, last)) => is_number(first) && is_number(last),
+        None => is_number(part),
+    };
+    match text.split(',').all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err("must be numbers of processors, as in 0-2,4".into()),
+    }
+}
+
 /// `DEVICE:RATE`; rates may end in K, M and G, powers of 1024.
 pub fn rate(text: &str) -> Result<(PathBuf, u64), String> {
     let (device, rate) = text.rsplit_once(':').ok_or("must be DEVICE:RATE, as in /dev/sda:1M")?;
@@ -191,6 +204,8 @@ mod tests {
         assert_eq!(ulimit("nofile=10:20"), Ok(("nofile".into(), 10, 20)));
         assert_eq!(ulimit("core=unlimited"), Ok(("core".into(), u64::MAX, u64::MAX)));
         assert!(ulimit("nofile=20:10").is_err() && ulimit("files=1").is_err());
+        assert_eq!(processors("0-2,4"), Ok("0-2,4".into()));
+        assert!(processors("").is_err() && processors("all").is_err() && processors("0-").is_err());
         assert_eq!(rate("/dev/vda:1M"), Ok(("/dev/vda".into(), 1 << 20)));
     }
 

@@ -127,6 +127,12 @@ struct ImageRunArguments {
     /// Processor limit; 0.5 is half of one processor
     #[arg(long, value_name = "N", value_parser = command_line::cpus)]
     cpus: Option<u64>,
+    /// Weight against other cgroups while they want the same processor; without it 1024
+    #[arg(long, value_name = "2-262144", value_parser = clap::value_parser!(u64).range(2..=262_144))]
+    cpu_shares: Option<u64>,
+    /// Processors it may run on, by number, as in 0-2,4
+    #[arg(long, value_name = "LIST", value_parser = options::processors)]
+    cpuset_cpus: Option<String>,
     /// Limit on processes and threads
     #[arg(long, visible_alias = "pids-limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pids: Option<u64>,
@@ -321,6 +327,8 @@ impl ImageRunArguments {
             limits: Limits {
                 memory: self.memory,
                 cpu_thousandths: self.cpus,
+                cpu_shares: self.cpu_shares,
+                cpuset_cpus: self.cpuset_cpus,
                 pids: self.pids,
                 blkio_weight: self.blkio_weight,
                 device_read_bps: self.device_read_bps,
