@@ -14,6 +14,17 @@ use crate::errno::why;
 /// The file system that anonymous pipes are on (`PIPEFS_MAGIC` in `linux/magic.h`).
 const PIPEFS: FsType = FsType(0x5049_5045);
 
+/// Writes a line to standard output, like `println!`, which ends the process where nobody reads any more (`| head -1`): what the
+/// process was asked to do would stay half done.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        // Nobody reads: then there is nothing to say.
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 /// Checks the standard streams, and gives those that are pipes to `owner`, a user and a group of the host's.
 ///
 /// An open directory of the host is a way out: fchdir(2), and `..` from there. Nobody needs one as a standard stream.

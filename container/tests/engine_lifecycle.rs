@@ -52,6 +52,22 @@ fn a_container_is_stopped_started_and_waited_for() {
 }
 
 #[test]
+fn a_reader_who_left_keeps_nothing_from_being_done() {
+    let lab = lab_or_skip!();
+    for name in ["one", "two"] {
+        lab.start(name, &[], POLITE);
+        lab.wait_for_log(name, "ready");
+    }
+    for arguments in [&["inspect", "one"][..], &["stop", "one", "two"], &["rm", "one", "two"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = lab.command(arguments.iter().copied()).stdout(writer).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    lab.assert_empty();
+}
+
+#[test]
 fn who_does_not_listen_is_killed_when_his_time_is_up() {
     let lab = lab_or_skip!();
     lab.start("deaf", &[], "trap '' TERM; echo ready; while true; do sleep 0.1; done");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, FromArgMatches};
 use container::engine::place::Place;
 use container::engine::{Container, Error, copy, images};
+use container::say;
 
 use super::{Family, finish};
 
@@ -86,7 +87,7 @@ impl DiffArguments {
     fn run(self) -> Result<u8, Error> {
         let differences = copy::differences(&Container::find(&Place::configured()?, &self.name)?)?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&differences).unwrap_or_default());
+            say!("{}", serde_json::to_string_pretty(&differences).unwrap_or_default());
             return Ok(0);
         }
         for difference in &differences.differences {
@@ -94,11 +95,12 @@ impl DiffArguments {
                 (_, 0) => String::new(),
                 (own, copied) => format!("  (copied up: {copied} bytes of the image's, {own} of its own now)"),
             };
-            println!("{} {}{note}", difference.change.letter(), difference.path.display());
+            say!("{} {}{note}", difference.change.letter(), difference.path.display());
         }
-        println!(
+        say!(
             "{} bytes of its own, {} bytes shared with the image",
-            differences.own_bytes, differences.shared_bytes
+            differences.own_bytes,
+            differences.shared_bytes
         );
         Ok(0)
     }
@@ -125,7 +127,7 @@ impl CommitArguments {
         let place = Place::configured()?;
         let container = Container::find(&place, &self.name)?;
         let digest = images::commit(&container, &self.image, self.author.as_deref(), self.message.as_deref())?;
-        println!("{digest}");
+        say!("{digest}");
         Ok(0)
     }
 }

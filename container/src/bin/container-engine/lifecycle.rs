@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use container::engine::client::{Manner, Outcome, relay};
 use container::engine::place::Place;
 use container::engine::{Container, Error, attach, client, settle, start, stop};
+use container::say;
 use container::signals;
 
 use super::{Family, each, finish, shield};
@@ -69,7 +70,7 @@ impl StartArguments {
         if !self.attach {
             return each(&self.names, |name| {
                 start::start(&Container::find(&place, name)?.lock()?, false)?;
-                println!("{name}");
+                say!("{name}");
                 Ok(())
             });
         }
@@ -129,7 +130,7 @@ impl StopArguments {
             if and_start {
                 start::start(&locked, false)?;
             }
-            println!("{name}");
+            say!("{name}");
             Ok(())
         })
     }
@@ -150,7 +151,7 @@ impl KillArguments {
         let place = Place::configured()?;
         each(&self.names, |name| {
             stop::kill(&Container::find(&place, name)?, self.signal)?;
-            println!("{name}");
+            say!("{name}");
             Ok(())
         })
     }
@@ -175,7 +176,7 @@ impl RmArguments {
         settle::settle_all(&place)?;
         each(&self.names, |name| {
             stop::remove(Container::find(&place, name)?.lock()?, self.force, self.volumes)?;
-            println!("{name}");
+            say!("{name}");
             Ok(())
         })
     }
@@ -213,7 +214,7 @@ fn wait(matches: &ArgMatches) -> Result<u8, Error> {
                 container.state()?.exit_code.unwrap_or_default()
             }
         };
-        println!("{status}");
+        say!("{status}");
         Ok(())
     })
 }

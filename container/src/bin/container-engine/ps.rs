@@ -9,6 +9,7 @@ use container::engine::place::Place;
 use container::engine::record::{State, Status};
 use container::engine::statistics::Groups;
 use container::engine::{Container, Error, naming, settle};
+use container::say;
 use serde_json::{Value, json};
 
 use super::lifecycle::{names, names_only};
@@ -183,7 +184,7 @@ fn inspect(matches: &ArgMatches) -> Result<u8, Error> {
         }));
         Ok(())
     })?;
-    println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
+    say!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
     Ok(status)
 }
 

@@ -13,6 +13,7 @@ use container::engine::statistics::Groups;
 use container::engine::{Error, create, settle, start, stop};
 use container::explain::{self, Format};
 use container::network::ports::Port;
+use container::say;
 use container::{network, signals, streams};
 use protocol::phase::Phase;
 
@@ -239,7 +240,7 @@ impl ImageRunArguments {
         say_what_is_missing(&made);
         drop(locked);
         let Some(stream) = &started.client else {
-            println!("{}", made.id());
+            say!("{}", made.id());
             return Ok(0);
         };
         match relay(stream, manner)? {

@@ -3,6 +3,7 @@
 use clap::{Args, FromArgMatches, Subcommand};
 use container::engine::place::Place;
 use container::engine::{Error, settle};
+use container::say;
 use container::volume::Volumes;
 
 use super::table::Columns;
@@ -51,7 +52,7 @@ impl VolumeCommand {
         let user = |name: &str| settle::user_of_volume(&place, name, "");
         match self {
             VolumeCommand::Create(Names { names }) => each(&names, |name| {
-                println!("{}", volumes.create(name, false)?.name);
+                say!("{}", volumes.create(name, false)?.name);
                 Ok(())
             }),
             VolumeCommand::Ls { quiet } => {
@@ -82,18 +83,18 @@ impl VolumeCommand {
                     }));
                     Ok(())
                 })?;
-                println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
+                say!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
                 Ok(status)
             }
             VolumeCommand::Rm(Names { names }) => each(&names, |name| {
                 volumes.remove(name, user)?;
-                println!("{name}");
+                say!("{name}");
                 Ok(())
             }),
             VolumeCommand::Prune { all } => {
                 for volume in volumes.all()?.into_iter().filter(|volume| all || volume.anonymous) {
                     match volumes.remove(&volume.name, user) {
-                        Ok(()) => println!("{}", volume.name),
+                        Ok(()) => say!("{}", volume.name),
                         Err(container::volume::Error::InUse { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Parser;
 use container::oci::{self, StateRoot};
+use container::say;
 use oci_spec::runtime::{Capabilities, Capability, LinuxResources};
 
 use arguments::{Cli, Command, ExecArguments, RunArguments, SpecArguments, UpdateArguments};
@@ -69,7 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Exec(arguments) => return exec(&root, *arguments),
         Command::State(container) => {
             let state = oci::state(&root, &container.id)?.oci_state();
-            println!("{}", serde_json::to_string_pretty(&state)?);
+            say!("{}", serde_json::to_string_pretty(&state)?);
         }
         Command::Kill(arguments) => {
             let number = oci::kill::signal_number(&arguments.signal)
@@ -86,7 +87,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             oci::update::update(&root, &arguments.id, &limits).map_err(oci::Error::from)?;
         }
         Command::Events(arguments) if arguments.stats => {
-            println!(
+            say!(
                 "{}",
                 oci::events::stats(&root, &arguments.id).map_err(oci::Error::from)?
             );
@@ -96,7 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             oci::events::follow(&root, &arguments.id, *arguments.interval, out).map_err(oci::Error::from)?;
         }
         Command::Spec(arguments) => write_spec(&arguments)?,
-        Command::Features => println!("{}", serde_json::to_string_pretty(&oci::features::features())?),
+        Command::Features => say!("{}", serde_json::to_string_pretty(&oci::features::features())?),
     }
     Ok(0)
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use container::oci::{self, StateRoot};
+use container::say;
 use serde_json::json;
 
 use crate::arguments::{ListArguments, ListFormat, PsArguments};
@@ -13,9 +14,7 @@ use crate::arguments::{ListArguments, ListFormat, PsArguments};
 pub fn list(root: &StateRoot, arguments: &ListArguments) -> anyhow::Result<()> {
     let containers = root.list()?;
     if arguments.quiet {
-        containers
-            .iter()
-            .for_each(|container| println!("{}", container.state.id));
+        containers.iter().for_each(|container| say!("{}", container.state.id));
         return Ok(());
     }
     if arguments.format == ListFormat::Json {
@@ -32,7 +31,7 @@ pub fn list(root: &StateRoot, arguments: &ListArguments) -> anyhow::Result<()> {
                 "owner": owner(container.state.owner),
             })
         };
-        println!("{}", serde_json::Value::Array(containers.iter().map(member).collect()));
+        say!("{}", serde_json::Value::Array(containers.iter().map(member).collect()));
         return Ok(());
     }
     let row = |container: &oci::Container| {
@@ -51,7 +50,7 @@ pub fn list(root: &StateRoot, arguments: &ListArguments) -> anyhow::Result<()> {
     let widths: [usize; 6] = std::array::from_fn(width);
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
+        say!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
     }
     Ok(())
 }
@@ -76,7 +75,7 @@ pub fn processes(root: &StateRoot, arguments: &PsArguments) -> anyhow::Result<()
     }
     pids.sort_unstable();
     if arguments.format == ListFormat::Json {
-        println!("{}", json!(pids));
+        say!("{}", json!(pids));
         return Ok(());
     }
     let default = ["-ef".to_owned()];
@@ -101,11 +100,11 @@ pub fn processes(root: &StateRoot, arguments: &PsArguments) -> anyhow::Result<()
     let header = lines.next().unwrap_or_default();
     let column = header.split_whitespace().position(|name| name == "PID");
     let column = column.context("the ps options must have a column PID")?;
-    println!("{header}");
+    say!("{header}");
     for line in lines {
         let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse().ok());
         if pid.is_some_and(|pid| pids.contains(&pid)) {
-            println!("{line}");
+            say!("{line}");
         }
     }
     Ok(())
