@@ -56,8 +56,9 @@ impl Contender for CloudHypervisor {
         let mut command = command(&self.program);
         command.arg("--kernel").arg(&self.guest.kernel);
         command.arg("--initramfs").arg(self.guest.initrd(request.workload)?);
-        let line = format!("{SWITCH_OFF} {}", self.guest.command_line(request.workload));
-        command.arg("--cmdline").arg(line);
+        command
+            .arg("--cmdline")
+            .arg(self.guest.command_line(request.workload, SWITCH_OFF));
         command.args(["--cpus", "boot=1", "--memory"]);
         command.arg(format!("size={}", vm_linux::MEMORY));
         // The serial port is standard output; the virtio console would be another.
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!([behind("--serial"), behind("--console")], ["tty", "off"]);
         let line = behind("--cmdline");
         assert!(
-            line.starts_with("lab.off=0x600,0x34 console=ttyS0") && line.ends_with("rdinit=/.lab/init"),
+            line.starts_with("console=ttyS0") && line.ends_with("lab.off=0x600,0x34 rdinit=/.lab/init"),
             "{line}"
         );
         let limit = Duration::from_secs(60);

@@ -52,7 +52,7 @@ impl Firecracker {
             "boot-source": {
                 "kernel_image_path": self.guest.kernel,
                 "initrd_path": self.guest.initrd(workload)?,
-                "boot_args": self.guest.command_line(workload),
+                "boot_args": self.guest.command_line(workload, ""),
             },
             "drives": [],
             "machine-config": { "vcpu_count": 1, "mem_size_mib": self.memory },

@@ -1,9 +1,10 @@
 //! What other people's hypervisors are given: the same kernel file as `vm-linux`, the same files in the initrd, the same
-//! command line.
+//! command line, and for the lessons of disk and network the same raw disk and the same tap.
 //!
 //! They know nothing of the lab's ports: their guest ends by restarting. So the program's exit status is lost, and a workload
 //! that ends with any but 0 cannot be raced there.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,8 @@ use vmm::kernel::Kernel;
 use vmm::machine::Kind;
 use vmm::vm::{Config, Start};
 
-use super::{SEARCH_PATH, Setup};
+use super::{SEARCH_PATH, Setup, Skipped};
+use crate::equipment::{Disk, Equipment};
 use crate::image::PROGRAM;
 use crate::launchers::sha256;
 
@@ -47,10 +49,13 @@ impl LinuxGuest {
         }
     }
 
-    /// The kernel command line.
-    pub fn command_line(&self, workload: &[String]) -> String {
-        let line = vmm::command_line::build(&self.config(workload), false);
-        String::from_utf8_lossy(&line).into_owned()
+    /// The kernel command line; `options` say what [`Given`] asks of the guest's init, if anything.
+    pub fn command_line(&self, workload: &[String], options: &str) -> String {
+        let config = Config {
+            options: options.into(),
+            ..self.config(workload)
+        };
+        String::from_utf8_lossy(&vmm::command_line::build(&config, false)).into_owned()
     }
 
     /// The image's initrd and behind it what `vmm` puts there for a Linux guest; one file for each lesson.
@@ -74,6 +79,52 @@ impl LinuxGuest {
         let name = sha256(workload.join("\0").as_bytes());
         self.folder.join(format!("{kind}-{name}"))
     }
+}
+
+/// Where the guest's init mounts the disk.
+const DISK: &str = "/mnt";
+
+/// A virtio disk or network card, as far as it is the same for every hypervisor.
+pub struct Given {
+    /// What the host's side is.
+    pub device: Device,
+    /// What the guest's init is told by the kernel's command line.
+    pub options: String,
+    /// What the lesson works on: a file on that disk, or the peer's address.
+    pub object: OsString,
+}
+
+/// The host's side of a device.
+pub enum Device {
+    /// A raw disk.
+    Disk(PathBuf),
+    /// The name of a tap.
+    Tap(&'static str),
+}
+
+/// A disk or a card of this equipment for one launch.
+///
+/// # Errors
+/// [`Skipped`] when there is none here; else when the disk cannot be written.
+pub fn given(equipment: &Equipment) -> Result<io::Result<Given>, Skipped> {
+    Ok(match equipment {
+        Equipment::Disk(disk) => {
+            disk.has_raw()?;
+            disk.fresh_raw().map(|raw| Given {
+                device: Device::Disk(raw),
+                options: format!("lab.disk=/dev/vda:{DISK}"),
+                object: Disk::file_in(Path::new(DISK)).into_os_string(),
+            })
+        }
+        Equipment::Net(wire) => {
+            let (tap, address) = wire.tap()?;
+            Ok(Given {
+                device: Device::Tap(tap),
+                options: format!("lab.ip={address}"),
+                object: wire.peer_by_tap().to_string().into(),
+            })
+        }
+    })
 }
 
 /// The program of this name in [`SEARCH_PATH`].

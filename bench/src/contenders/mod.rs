@@ -107,6 +107,14 @@ pub trait Contender: Sync {
     /// When a file the launch needs cannot be written.
     fn command(&self, request: &Request) -> io::Result<Command>;
 
+    /// The command that runs a lesson which tells its own time: its work is done in this very launch.
+    ///
+    /// # Errors
+    /// As for [`command`](Self::command).
+    fn command_at_work(&self, request: &Request) -> io::Result<Command> {
+        self.command(request)
+    }
+
     /// The command that runs a lesson of the disk or of the network, the file or the peer added to its arguments.
     ///
     /// # Errors
@@ -114,7 +122,7 @@ pub trait Contender: Sync {
     fn equipped(&self, _request: &Request, _equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
         Err(Skipped {
             reason: format!("the lab gives {} neither disk nor network card", self.name()),
-            fix: "choose from process, container, vm-linux, crun, runc".into(),
+            fix: "choose from process, container, vm-linux, qemu, crun, runc, podman".into(),
         })
     }
 

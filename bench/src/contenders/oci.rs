@@ -227,7 +227,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Where a folder of the host is bound.
-const VOLUME: &str = "/tmp";
+pub(super) const VOLUME: &str = "/tmp";
 
 /// What differs from the default configuration.
 #[derive(Clone, Copy, Debug)]

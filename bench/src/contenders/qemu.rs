@@ -5,11 +5,13 @@
 //! Its guest ends by restarting (see [`linux_guest`](super::linux_guest)), which `-no-reboot` turns into the end of QEMU.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::process::Command;
 
-use super::linux_guest::{LinuxGuest, find};
-use super::{Contender, Request, Setup, Skipped, command, shown, vm_linux};
+use super::linux_guest::{self, Device, LinuxGuest, find};
+use super::{Contender, Request, Setup, Skipped, command, shown, vm_linux, words};
+use crate::equipment::Equipment;
 use crate::image::{self, Image};
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -38,10 +40,11 @@ pub const Q35: Variant = Variant {
     cpu: "host",
     on_kvm: true,
 };
-/// [`MICROVM`], emulated.
+/// [`MICROVM`], emulated. With a clock: KVM tells its guests the time, and a Linux that finds nobody to ask complains on the
+/// console, long before the workload writes its first byte.
 pub const MICROVM_TCG: Variant = Variant {
     name: "qemu-tcg",
-    machine: "microvm,accel=tcg,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on",
+    machine: "microvm,accel=tcg,acpi=off,pit=on,pic=on,rtc=on,isa-serial=on",
     cpu: "max",
     on_kvm: false,
 };
@@ -86,22 +89,25 @@ impl Qemu {
     }
 }
 
-impl Contender for Qemu {
-    fn name(&self) -> &'static str {
-        self.variant.name
+impl Variant {
+    fn is_microvm(&self) -> bool {
+        self.machine.starts_with("microvm")
     }
+}
 
-    fn command(&self, request: &Request) -> io::Result<Command> {
+impl Qemu {
+    /// The command for this lesson, without further devices.
+    fn machine(&self, workload: &[String], options: &str) -> io::Result<Command> {
         let mut command = command(QEMU);
         let Variant { machine, cpu, .. } = self.variant;
         command.args(["-M", machine, "-cpu", cpu, "-m", vm_linux::MEMORY, "-kernel"]);
         command
             .arg(&self.guest.kernel)
             .arg("-initrd")
-            .arg(self.guest.initrd(request.workload)?)
+            .arg(self.guest.initrd(workload)?)
             .arg("-append")
-            .arg(self.guest.command_line(request.workload));
-        if machine.starts_with("microvm") {
+            .arg(self.guest.command_line(workload, options));
+        if self.variant.is_microvm() {
             // A q35 has one.
             command.args(["-device", KEYBOARD_CONTROLLER]);
         }
@@ -116,6 +122,55 @@ impl Contender for Qemu {
             "stdio",
         ]);
         Ok(command)
+    }
+}
+
+impl Contender for Qemu {
+    fn name(&self) -> &'static str {
+        self.variant.name
+    }
+
+    fn command(&self, request: &Request) -> io::Result<Command> {
+        self.machine(request.workload, "")
+    }
+
+    fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
+        if !self.variant.is_microvm() {
+            return Err(Skipped {
+                reason: format!(
+                    "{}'s devices are on a PCI bus, and the small guest kernel knows none",
+                    self.name()
+                ),
+                fix: "choose its microvm: qemu, qemu-tcg".into(),
+            });
+        }
+        Ok(linux_guest::given(equipment)?.and_then(|given| {
+            let words = words(request, given.object);
+            let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let mut command = self.machine(&words, &given.options)?;
+            match given.device {
+                // Through the host's page cache, as ours is; what the guest makes durable QEMU makes durable.
+                Device::Disk(raw) => {
+                    let mut drive = OsString::from("if=none,id=disk,format=raw,cache=writeback,file=");
+                    drive.push(raw);
+                    command.arg("-drive").arg(drive);
+                    command.args(["-device", "virtio-blk-device,drive=disk"]);
+                }
+                Device::Tap(tap) => {
+                    command.args(["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no")]);
+                    command.args(["-device", "virtio-net-device,netdev=net"]);
+                }
+            }
+            Ok(command)
+        }))
+    }
+
+    fn equipment(&self, equipment: &Equipment) -> String {
+        match equipment {
+            _ if !self.variant.is_microvm() => String::new(),
+            Equipment::Disk(_) => "ext4 on QEMU's virtio-blk, whose raw file lies there".into(),
+            Equipment::Net(_) => "QEMU's virtio-net on a tap".into(),
+        }
     }
 
     fn has_a_kernel_of_its_own(&self) -> bool {

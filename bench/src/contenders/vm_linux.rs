@@ -7,8 +7,9 @@ use std::process::Command;
 
 use guest_images::linux::{self, Form};
 
+use super::linux_guest::{self, Device};
 use super::{Contender, Request, Setup, Skipped, command, shown, vm, words};
-use crate::equipment::{Disk, Equipment};
+use crate::equipment::Equipment;
 use crate::host;
 use crate::image::{self, Image, PROGRAM};
 use crate::launchers::sha256;
@@ -71,9 +72,6 @@ pub fn kernel_for_any_processor() -> Result<PathBuf, Skipped> {
     })
 }
 
-/// Where the guest's init mounts the disk.
-const DISK: &str = "/mnt";
-
 impl VmLinux {
     /// The command up to the program.
     fn machine(&self) -> Command {
@@ -99,26 +97,16 @@ impl Contender for VmLinux {
     }
 
     fn equipped(&self, request: &Request, equipment: &Equipment) -> Result<io::Result<Command>, Skipped> {
-        let mut command = self.machine();
-        let object = match equipment {
-            Equipment::Disk(disk) => {
-                disk.has_raw()?;
-                match disk.fresh_raw() {
-                    Ok(raw) => command.arg("--disk").arg(raw),
-                    Err(error) => return Ok(Err(error)),
-                };
-                command.arg("--cmdline").arg(format!("lab.disk=/dev/vda:{DISK}"));
-                Disk::file_in(Path::new(DISK)).into_os_string()
-            }
-            Equipment::Net(wire) => {
-                let (tap, address) = wire.tap()?;
-                command.arg("--net").arg(format!("tap={tap}"));
-                command.arg("--cmdline").arg(format!("lab.ip={address}"));
-                wire.peer_by_tap().to_string().into()
-            }
-        };
-        command.arg("--").arg(PROGRAM).args(words(request, object));
-        Ok(Ok(command))
+        Ok(linux_guest::given(equipment)?.map(|given| {
+            let mut command = self.machine();
+            match given.device {
+                Device::Disk(raw) => command.arg("--disk").arg(raw),
+                Device::Tap(tap) => command.arg("--net").arg(format!("tap={tap}")),
+            };
+            command.arg("--cmdline").arg(given.options);
+            command.arg("--").arg(PROGRAM).args(words(request, given.object));
+            command
+        }))
     }
 
     fn equipment(&self, equipment: &Equipment) -> String {

@@ -146,7 +146,7 @@ impl Contender for AtWork<'_> {
 
     fn command(&self, request: &Request) -> io::Result<Command> {
         match &self.equipment {
-            None => self.contender.command(request),
+            None => self.contender.command_at_work(request),
             Some(equipment) => self
                 .contender
                 .equipped(request, equipment)
