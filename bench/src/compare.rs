@@ -127,9 +127,9 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
     let image = Image::build()?;
     let mut provenance = describe(options);
     let accounting = open_accounting(&mut provenance);
-    if options.contenders.iter().any(|name| name == "crun" || name == "podman") {
-        provenance.notes.extend(series_namespace::enter_if_crun_needs_it());
-    }
+    provenance
+        .notes
+        .extend(series_namespace::enter_if_crun_needs_it(&options.contenders));
     let setup = Setup {
         image: &image,
         launchers: &launchers,
@@ -157,7 +157,7 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
     );
     let ran = run(&mut race, options.runs, null, accounting.as_ref());
     let (samples, failed) = race.finish();
-    reading.close(&mut provenance);
+    reading.close(&mut provenance, &[]);
 
     // Whatever ended the race, what was measured until then is evaluated and kept.
     let interrupted = match &ran {

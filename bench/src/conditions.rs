@@ -1,10 +1,14 @@
 //! What else the machine did meanwhile: load, pressure, stolen time and governor, read before a run and after it.
 //!
 //! The null test tells whether a run can be believed; this tells why not, and marks a run that others disturbed even where
-//! its null test passed: the bounds below are stated with every mark.
+//! its null test passed: the bounds below are stated with every mark. A series that makes tasks wait by itself, as one that
+//! writes to the disk does, [says so](Resource): then their waiting tells nothing of others.
 
 use std::fs;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::unistd::{SysconfVar, sysconf};
 use protocol::marks::monotonic_ns;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,20 @@ const MOST_MEMORY_PRESSURE: f64 = 0.01;
 const MOST_IO_PRESSURE: f64 = 0.10;
 /// Share of processor time the hypervisor below gave to others (proc_stat(5), `steal`).
 const MOST_STEAL: f64 = 0.01;
+/// Share of all processors' time in which they worked for neither the lab nor what it launched. The kernel's own threads, which
+/// tidy up behind launches, are in it, and so are the daemons an engine leaves a container to.
+const MOST_FOR_OTHERS: f64 = 0.10;
+
+/// What tasks wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A processor.
+    Processor,
+    /// Memory that must be freed first.
+    Memory,
+    /// A disk.
+    Disk,
+}
 
 /// One look at the machine.
 #[derive(Clone, Debug)]
@@ -30,8 +48,19 @@ pub struct Reading {
     governor: Option<String>,
     /// Microseconds of `some` pressure since boot: processor, memory, disks. None where the kernel keeps none.
     pressure_us: [Option<u64>; 3],
-    /// Processor time since boot in ticks: all of it, and what was stolen.
-    ticks: Option<(u64, u64)>,
+    /// Processor time since boot.
+    processors: Option<Processors>,
+    /// Processor time of the lab and of what it launched and waited for, in nanoseconds. None: getrusage(2) failed.
+    own_ns: Option<u64>,
+}
+
+/// Processor time since boot, over all processors, in ticks (proc_stat(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Processors {
+    all: u64,
+    /// Neither idle nor stolen.
+    busy: u64,
+    stolen: u64,
 }
 
 /// What happened between two looks.
@@ -49,6 +78,9 @@ pub struct Conditions {
     pub io_pressure: Option<f64>,
     /// Share of the processors' time that was stolen.
     pub steal: Option<f64>,
+    /// Share of the processors' time in which they worked for neither the lab nor what it launched. None in results of an older lab.
+    #[serde(default)]
+    pub for_others: Option<f64>,
     /// Each bound that was passed, with the figure. Empty: nothing disturbed the run beyond them.
     pub disturbed: Vec<String>,
 }
@@ -64,30 +96,55 @@ impl Reading {
                 let text = fs::read_to_string(format!("/proc/pressure/{what}")).ok()?;
                 some_total(&text)
             }),
-            ticks: fs::read_to_string("/proc/stat").ok().and_then(|text| ticks(&text)),
+            processors: fs::read_to_string("/proc/stat").ok().and_then(|text| processors(&text)),
+            own_ns: own_ns(),
         }
     }
 
-    /// What happened since.
-    pub fn until_now(&self) -> Conditions {
-        self.until(&Reading::now())
+    /// What happened since. What the series itself makes tasks wait for, `own`, is told and not held against the run.
+    pub fn until_now(&self, own: &[Resource]) -> Conditions {
+        self.until(&Reading::now(), own)
     }
 
-    fn until(&self, later: &Reading) -> Conditions {
+    fn until(&self, later: &Reading, own: &[Resource]) -> Conditions {
         let passed_us = (later.at_ns.saturating_sub(self.at_ns) as f64 / 1e3).max(1.0);
         let [cpu_pressure, memory_pressure, io_pressure] = std::array::from_fn(|i| {
             let waited = later.pressure_us[i]?.checked_sub(self.pressure_us[i]?)?;
             Some(waited as f64 / passed_us)
         });
-        let steal = self.ticks.zip(later.ticks).and_then(|(before, after)| {
-            let all = after.0.checked_sub(before.0).filter(|&all| all > 0)?;
-            Some(after.1.checked_sub(before.1)? as f64 / all as f64)
+        let passed = self.processors.zip(later.processors).and_then(|(before, after)| {
+            Some(Processors {
+                all: after.all.checked_sub(before.all).filter(|&all| all > 0)?,
+                busy: after.busy.checked_sub(before.busy)?,
+                stolen: after.stolen.checked_sub(before.stolen)?,
+            })
         });
+        let steal = passed.map(|passed| passed.stolen as f64 / passed.all as f64);
+        let for_others = passed.and_then(|passed| {
+            let own_ns = later.own_ns?.checked_sub(self.own_ns?)? as f64;
+            let own = own_ns / 1e9 * ticks_per_second()?;
+            // The kernel counts one of the two by sampling: a little less than nothing is nothing.
+            Some((passed.busy as f64 - own).max(0.0) / passed.all as f64)
+        });
+        let waited = |what: Resource, share: Option<f64>| share.filter(|_| !own.contains(&what));
         let bounds = [
-            (cpu_pressure, MOST_CPU_PRESSURE, "tasks waited for a processor"),
-            (memory_pressure, MOST_MEMORY_PRESSURE, "tasks waited for memory"),
-            (io_pressure, MOST_IO_PRESSURE, "tasks waited for disks"),
+            (
+                waited(Resource::Processor, cpu_pressure),
+                MOST_CPU_PRESSURE,
+                "tasks waited for a processor",
+            ),
+            (
+                waited(Resource::Memory, memory_pressure),
+                MOST_MEMORY_PRESSURE,
+                "tasks waited for memory",
+            ),
+            (
+                waited(Resource::Disk, io_pressure),
+                MOST_IO_PRESSURE,
+                "tasks waited for disks",
+            ),
             (steal, MOST_STEAL, "the hypervisor took processors away"),
+            (for_others, MOST_FOR_OTHERS, "processors worked for others"),
         ];
         let mut disturbed: Vec<String> = bounds
             .into_iter()
@@ -111,13 +168,15 @@ impl Reading {
             memory_pressure,
             io_pressure,
             steal,
+            for_others,
             disturbed,
         }
     }
 
-    /// Puts what happened since into the provenance, and when it disturbed the run, a note that every caption carries.
-    pub fn close(&self, provenance: &mut Provenance) {
-        let conditions = self.until_now();
+    /// Puts what happened since into the provenance, and when it disturbed the run, a note that every caption carries. `own` as
+    /// for [`until_now`](Reading::until_now).
+    pub fn close(&self, provenance: &mut Provenance, own: &[Resource]) {
+        let conditions = self.until_now(own);
         provenance.notes.extend(conditions.note());
         provenance.conditions = Some(conditions);
     }
@@ -138,23 +197,54 @@ fn some_total(text: &str) -> Option<u64> {
 }
 
 /// Of the line `cpu`: user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user's.
-fn ticks(text: &str) -> Option<(u64, u64)> {
+fn processors(text: &str) -> Option<Processors> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let fields: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    Some((fields.get(..8)?.iter().sum(), fields[7]))
+    let [user, nice, system, idle, waiting, hard, soft, stolen] = *fields.first_chunk()?;
+    let busy = user + nice + system + hard + soft;
+    Some(Processors {
+        all: busy + idle + waiting + stolen,
+        busy,
+        stolen,
+    })
+}
+
+fn own_ns() -> Option<u64> {
+    Some(processor_ns(UsageWho::RUSAGE_SELF)? + processor_ns(UsageWho::RUSAGE_CHILDREN)?)
+}
+
+/// Processor time, user's and system's together, in nanoseconds. Children count when they have been waited for, and with them
+/// theirs (getrusage(2)).
+pub fn processor_ns(who: UsageWho) -> Option<u64> {
+    let usage = getrusage(who).ok()?;
+    u64::try_from((usage.user_time() + usage.system_time()).num_nanoseconds()).ok()
+}
+
+/// The unit of /proc/stat: sysconf(3), _SC_CLK_TCK.
+fn ticks_per_second() -> Option<f64> {
+    Some(sysconf(SysconfVar::CLK_TCK).ok()?? as f64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reading(at_ns: u64, cpu_us: u64, all: u64, stolen: u64) -> Reading {
+    const SECOND: u64 = 1_000_000_000;
+
+    /// After so many seconds on two processors, of which one worked for `busy` seconds, for the lab or for others.
+    fn reading(seconds: u64, cpu_us: u64, busy: f64, own: f64, stolen: u64) -> Reading {
+        let ticks = ticks_per_second().unwrap();
         Reading {
-            at_ns,
+            at_ns: seconds * SECOND,
             load: 1.0,
             governor: None,
             pressure_us: [Some(cpu_us), Some(0), None],
-            ticks: Some((all, stolen)),
+            processors: Some(Processors {
+                all: (2.0 * seconds as f64 * ticks) as u64,
+                busy: (busy * ticks) as u64,
+                stolen,
+            }),
+            own_ns: Some((own * SECOND as f64) as u64),
         }
     }
 
@@ -163,25 +253,51 @@ mod tests {
         let text =
             "some avg10=0.00 avg60=0.12 avg300=0.10 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         assert_eq!(some_total(text), Some(123_456));
-        assert_eq!(ticks("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 0\n"), Some((36, 8)));
-        assert_eq!(ticks("cpu  1 2\n"), None);
+        let found = Processors {
+            all: 36,
+            busy: 1 + 2 + 3 + 6 + 7,
+            stolen: 8,
+        };
+        assert_eq!(processors("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 0\n"), Some(found));
+        assert_eq!(processors("cpu  1 2\n"), None);
     }
 
     #[test]
     fn a_bound_that_is_passed_is_named_with_its_figure() {
-        // One second; tasks waited for 0.25 s of it; 1 of 200 ticks stolen, which is below the bound of 1%.
-        let quiet = reading(0, 0, 0, 0);
-        let found = quiet.until(&reading(1_000_000_000, 250_000, 200, 1));
-        assert_eq!(
-            (found.cpu_pressure, found.steal, found.io_pressure),
-            (Some(0.25), Some(0.005), None)
-        );
+        // Ten seconds; tasks waited for 2.5 s of them; one tick stolen, which is below the bound of 1%.
+        let quiet = reading(0, 0, 0.0, 0.0, 0);
+        let found = quiet.until(&reading(10, 2_500_000, 3.0, 3.0, 1), &[]);
+        assert_eq!((found.cpu_pressure, found.io_pressure), (Some(0.25), None));
+        assert!(found.steal.is_some_and(|share| share > 0.0 && share < MOST_STEAL));
+        assert_eq!(found.for_others, Some(0.0));
         assert_eq!(
             found.disturbed,
             ["tasks waited for a processor 25% of the time (bound 10%)"]
         );
         assert!(found.note().unwrap().starts_with("Disturbed run: "));
-        let calm = quiet.until(&reading(1_000_000_000, 50_000, 200, 0));
-        assert_eq!((calm.disturbed.len(), calm.note()), (0, None));
+        let calm = quiet.until(&reading(10, 500_000, 3.0, 2.0, 0), &[]);
+        assert_eq!((calm.for_others, calm.note()), (Some(0.05), None));
+    }
+
+    #[test]
+    fn a_series_that_makes_tasks_wait_is_marked_by_what_others_do_alone() {
+        let quiet = reading(0, 0, 0.0, 0.0, 0);
+        let own = quiet.until(&reading(10, 9_000_000, 18.0, 18.0, 0), &[Resource::Processor]);
+        assert_eq!((own.cpu_pressure, own.note()), (Some(0.9), None));
+        let others = quiet.until(&reading(10, 9_000_000, 18.0, 12.0, 0), &[Resource::Processor]);
+        assert_eq!(
+            others.disturbed,
+            ["processors worked for others 30% of the time (bound 10%)"]
+        );
+    }
+
+    #[test]
+    fn what_a_launched_program_works_is_the_labs_own() {
+        let before = own_ns().unwrap();
+        let work = "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done";
+        let status = std::process::Command::new("sh").args(["-c", work]).status().unwrap();
+        assert!(status.success());
+        // Far less than it takes anywhere, and more than starting a shell does.
+        assert!(own_ns().unwrap() - before > 5_000_000);
     }
 }

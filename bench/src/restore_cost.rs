@@ -15,6 +15,7 @@ use std::time::Duration;
 use protocol::phase::Phase;
 use serde::Serialize;
 
+use crate::conditions::{Conditions, Reading};
 use crate::image::{self, Image, PROGRAM};
 use crate::interrupt::Interrupt;
 use crate::launch::{self, MarksPipe, Outcome};
@@ -86,6 +87,8 @@ pub struct Cost {
     pub faults: f64,
     /// The same after copying beforehand.
     pub faults_prefaulted: f64,
+    /// What else the machine did meanwhile.
+    pub conditions: Conditions,
 }
 
 impl Cost {
@@ -145,7 +148,8 @@ impl std::fmt::Display for Cost {
                 f,
                 "The machine is too noisy to tell what copying costs: raise --runs, or quieten it."
             ),
-        }
+        }?;
+        self.conditions.note().map_or(Ok(()), |note| write!(f, "\n{note}"))
     }
 }
 
@@ -162,6 +166,7 @@ pub fn measure(options: &Options, interrupt: &Interrupt) -> Result<Cost, Error> 
         .map_err(|error| Error::Snapshot(error.to_string()))?
         .len();
 
+    let before = Reading::now();
     let mut found = [Vec::new(), Vec::new()];
     for (round, order) in schedule::rounds(2, WARMUPS + options.runs).into_iter().enumerate() {
         for way in order {
@@ -189,6 +194,7 @@ pub fn measure(options: &Options, interrupt: &Interrupt) -> Result<Cost, Error> 
         run_prefaulted_ns: median(1, |one| one.run_ns),
         faults: median(0, |one| one.faults),
         faults_prefaulted: median(1, |one| one.faults),
+        conditions: before.until_now(&[]),
     })
 }
 

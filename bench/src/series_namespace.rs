@@ -12,9 +12,15 @@ use nix::unistd::geteuid;
 
 use crate::cgroups;
 
-/// Enters the namespace if this host is hybrid and we may. Returns a note for the results when something was done, or
+/// Those who need it: crun, and podman, which leaves its containers to it.
+const CRUNS: [&str; 2] = ["crun", "podman"];
+
+/// Enters the namespace if one of these contenders needs it, this host is hybrid, and we may. Returns a note for the results when something was done, or
 /// could not be.
-pub fn enter_if_crun_needs_it() -> Option<String> {
+pub fn enter_if_crun_needs_it(contenders: &[String]) -> Option<String> {
+    if !contenders.iter().any(|name| CRUNS.contains(&name.as_str())) {
+        return None;
+    }
     let hierarchies = cgroups::hierarchies();
     if cgroups::mode(&hierarchies) != "hybrid" || !geteuid().is_root() {
         return None;

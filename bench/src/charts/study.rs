@@ -210,6 +210,7 @@ mod tests {
                 ci95: [times * place as f64 * 0.9, times * place as f64 * 1.2],
             }),
             exits_per_operation: Some(1.0025),
+            waited: None,
             null_test: Some(NullTest {
                 contender: "process".into(),
                 ratio: 1.0,

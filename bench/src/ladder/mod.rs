@@ -119,7 +119,7 @@ pub fn climb(arguments: &Arguments, interrupt: &Interrupt) -> Result<Done, Error
             .and_then(|()| race.timed_pass(arguments.runs as usize, 0)),
     };
     let (samples, failed) = race.finish();
-    reading.close(&mut provenance);
+    reading.close(&mut provenance, &[]);
     let interrupted = match ran {
         Ok(()) => None,
         Err(race::Error::Interrupted) => {

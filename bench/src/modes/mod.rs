@@ -18,7 +18,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::compare::{self, Options};
-use crate::conditions::Reading;
+use crate::conditions::{Reading, Resource};
 use crate::contenders::{self, Contender as Launched, Request, Setup, Skipped};
 use crate::evaluate::{self, Known};
 use crate::image::{self, Image};
@@ -253,9 +253,9 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
                 .into(),
         );
     }
-    if options.contenders.iter().any(|name| name == "crun" || name == "podman") {
-        provenance.notes.extend(series_namespace::enter_if_crun_needs_it());
-    }
+    provenance
+        .notes
+        .extend(series_namespace::enter_if_crun_needs_it(&options.contenders));
     let setup = Setup {
         image: &image,
         launchers: &launchers,
@@ -276,7 +276,7 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
         }
     }
     let (samples, failed) = runner.finish();
-    reading.close(&mut provenance);
+    reading.close(&mut provenance, &waiting_of_its_own(&modes));
     let interrupted = match ran {
         Ok(()) => None,
         Err(race::Error::Interrupted) => {
@@ -306,6 +306,18 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
         folder,
         interrupted,
     })
+}
+
+/// What starts under these conditions make each other, and anybody else, wait for.
+fn waiting_of_its_own(modes: &[Mode]) -> Vec<Resource> {
+    let any = |what: fn(&Mode) -> bool| modes.iter().any(what);
+    let side_by_side = any(|mode| matches!(mode, Mode::Rate(_)) || matches!(mode, Mode::Workers(n) if *n > 1));
+    let from_disk = any(|mode| *mode == Mode::Cold);
+    let processor = side_by_side.then_some(Resource::Processor);
+    processor
+        .into_iter()
+        .chain(from_disk.then_some(Resource::Disk))
+        .collect()
 }
 
 /// The pairs of which both were measured.

@@ -11,11 +11,12 @@ use super::html::table;
 use crate::charts::anew;
 use crate::results::Comparison;
 use crate::study::Error;
-use crate::study::results::{Observed, Trial};
+use crate::study::cost::doubt;
+use crate::study::results::{Cost, Observed, Study, Trial};
 use crate::words;
 
-/// The rows of a table that one contender has, from its name and what was found of it.
-type Rows = fn(&str, &Value) -> Vec<Vec<String>>;
+/// The rows of a table that one contender has, from its name, what was found of it, and the whole study's JSON.
+type Rows = fn(&str, &Value, &Value) -> Vec<Vec<String>>;
 
 /// Newest layout of a study's file whose figures are known here.
 const SCHEMA: u64 = 1;
@@ -26,7 +27,7 @@ const SCHEMA: u64 = 1;
 /// When a study's file cannot be read.
 pub(super) fn skipped(folder: &Path) -> Result<String, Error> {
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for study in ["memory", "density", "cost", "inspect", "surface"] {
+    for study in ["memory", "density", "cost", "inspect", "surface", "line"] {
         let path = folder.join(format!("{study}.json"));
         let json = match fs::read_to_string(&path) {
             Ok(json) => json,
@@ -116,7 +117,7 @@ pub(super) fn of(folder: &Path, chart: &str) -> String {
     let rows: Vec<Vec<String>> = list(&found["contenders"])
         .iter()
         .filter(|entry| entry["found"].is_object())
-        .flat_map(|entry| one(entry["name"].as_str().unwrap_or_default(), &entry["found"]))
+        .flat_map(|entry| one(entry["name"].as_str().unwrap_or_default(), &entry["found"], &found))
         .collect();
     if rows.is_empty() {
         String::new()
@@ -125,7 +126,7 @@ pub(super) fn of(folder: &Path, chart: &str) -> String {
     }
 }
 
-fn density(name: &str, found: &Value) -> Vec<Vec<String>> {
+fn density(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     let series = &found["apart"];
     let slope = |slope: &Value| match (slope["bytes"].as_f64(), interval(&slope["ci95"])) {
         (Some(middle), Some([low, high])) => format!("{} ({}–{})", bytes(middle), bytes(low), bytes(high)),
@@ -144,7 +145,7 @@ fn density(name: &str, found: &Value) -> Vec<Vec<String>> {
     ]]
 }
 
-fn ledger(name: &str, found: &Value) -> Vec<Vec<String>> {
+fn ledger(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     let part = |part: &Value| {
         vec![
             name.to_owned(),
@@ -171,7 +172,12 @@ fn ledger(name: &str, found: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-fn cost(name: &str, found: &Value) -> Vec<Vec<String>> {
+fn cost(name: &str, found: &Value, whole: &Value) -> Vec<Vec<String>> {
+    let whole: Option<Study<Cost>> = serde_json::from_value(whole.clone()).ok();
+    let doubted = |lesson: &Value| {
+        let study = whole.as_ref()?;
+        doubt(study, lesson["lesson"].as_str()?)
+    };
     let row = |lesson: &Value| {
         let relative: Option<Comparison> = serde_json::from_value(lesson["relative"].clone()).ok();
         vec![
@@ -180,7 +186,11 @@ fn cost(name: &str, found: &Value) -> Vec<Vec<String>> {
             lesson["ns"]["p50"]
                 .as_u64()
                 .map_or_else(|| "-".to_owned(), words::duration),
-            relative.map_or_else(|| "1".to_owned(), |found| words::ratio_with_interval(&found)),
+            match (relative, doubted(lesson)) {
+                (None, _) => "1".to_owned(),
+                (Some(found), None) => words::ratio_with_interval(&found),
+                (Some(_), Some(doubt)) => format!("no verdict: {doubt}"),
+            },
             lesson["exits_per_operation"]
                 .as_f64()
                 .map_or_else(|| "-".to_owned(), |exits| words::significant(exits, 3)),
@@ -189,7 +199,7 @@ fn cost(name: &str, found: &Value) -> Vec<Vec<String>> {
     list(&found["lessons"]).iter().map(row).collect()
 }
 
-fn surface(name: &str, found: &Value) -> Vec<Vec<String>> {
+fn surface(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     let trials: Vec<Trial> = serde_json::from_value(found["trials"].clone()).unwrap_or_default();
     let row = |trial: &Trial| {
         vec![
@@ -227,7 +237,7 @@ fn surface(name: &str, found: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-fn line(name: &str, found: &Value) -> Vec<Vec<String>> {
+fn line(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     let time = |value: &Value| value["p50"].as_u64().map_or_else(|| "-".to_owned(), words::duration);
     let relative: Option<Comparison> = serde_json::from_value(found["relative"].clone()).ok();
     vec![vec![
@@ -242,7 +252,7 @@ fn line(name: &str, found: &Value) -> Vec<Vec<String>> {
     ]]
 }
 
-fn inspect(name: &str, found: &Value) -> Vec<Vec<String>> {
+fn inspect(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     let row = |aspect: &Value| {
         let shared = match aspect["shared"].as_bool() {
             Some(true) => "yes",

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::{Error, LIMIT};
 use crate::accounting::{Account, Accounting};
+use crate::conditions::{Conditions, Reading};
 use crate::interrupt::Interrupt;
 use crate::launch::Running;
 use crate::memory::smaps;
@@ -38,6 +39,8 @@ pub struct Weight {
     pub kernel_bytes: Option<f64>,
     /// Pages that only this clone maps, by the processes' own books.
     pub unique_bytes: f64,
+    /// What else the machine did meanwhile.
+    pub conditions: Conditions,
 }
 
 impl std::fmt::Display for Weight {
@@ -51,7 +54,8 @@ impl std::fmt::Display for Weight {
             size(self.charged_bytes),
             size(self.unique_bytes),
             host::kvm_backend()
-        )
+        )?;
+        self.conditions.note().map_or(Ok(()), |note| write!(f, "\n{note}"))
     }
 }
 
@@ -64,6 +68,7 @@ pub fn weigh(vmm: &Path, snapshot: &Path, clones: usize, interrupt: &Interrupt) 
     let account = accounting
         .open("clones")
         .map_err(|error| Error::Clones(error.to_string()))?;
+    let before = Reading::now();
     let mut running: Vec<Running> = Vec::with_capacity(clones);
     let (mut charged, mut kernel, mut unique) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..clones {
@@ -94,6 +99,7 @@ pub fn weigh(vmm: &Path, snapshot: &Path, clones: usize, interrupt: &Interrupt) 
         charged_bytes,
         kernel_bytes: slope(kernel.get(1..).unwrap_or_default()),
         unique_bytes: unique[1..].iter().sum::<u64>() as f64 / (clones - 1) as f64,
+        conditions: before.until_now(&[]),
     })
 }
 

@@ -22,6 +22,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::accounting::{self, Accounting};
+use crate::conditions::{Reading, Resource};
 use crate::contenders::{self, Contender, NAMES, Setup};
 use crate::image::{self, Image};
 use crate::interrupt::Interrupt;
@@ -174,6 +175,10 @@ struct Bench {
     image: Image,
     accounting: Option<Accounting>,
     provenance: Provenance,
+    /// The machine before the study.
+    before: Reading,
+    /// What the study itself makes tasks wait for.
+    own_waiting: Vec<Resource>,
     notes: Vec<String>,
 }
 
@@ -194,9 +199,7 @@ impl Bench {
                 None
             }
         };
-        if contenders.iter().any(|name| name == "crun") {
-            notes.extend(series_namespace::enter_if_crun_needs_it());
-        }
+        notes.extend(series_namespace::enter_if_crun_needs_it(contenders));
         Ok(Bench {
             name,
             folder,
@@ -208,6 +211,9 @@ impl Bench {
                 n,
                 ..provenance::collect()
             },
+            // Behind the image and the accounting, which are nobody's measurement.
+            before: Reading::now(),
+            own_waiting: Vec::new(),
             notes,
         })
     }
@@ -238,8 +244,9 @@ impl Bench {
             .map_err(Error::file("write", &path))
     }
 
-    /// Writes the findings.
-    fn finish<T: Serialize>(self, contenders: Vec<Entry<T>>) -> Result<(Study<T>, PathBuf), Error> {
+    /// Writes the findings, and with them whether others disturbed the study.
+    fn finish<T: Serialize>(mut self, contenders: Vec<Entry<T>>) -> Result<(Study<T>, PathBuf), Error> {
+        self.before.close(&mut self.provenance, &self.own_waiting);
         let study = Study {
             schema: SCHEMA,
             study: self.name.into(),

@@ -321,6 +321,10 @@ pub struct LessonCost {
     /// Exits from the guest for one operation, by the VMM's ledger: median of three pairs of runs. None for those that hold
     /// no guest.
     pub exits_per_operation: Option<f64>,
+    /// Share of the time of all runs in which the program, or the VMM it runs in, had no processor at the least; None where a lesson
+    /// waits for a disk or a peer, and in results of an older lab.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited: Option<f64>,
     /// The plain process against itself. Only with the plain process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null_test: Option<crate::results::NullTest>,

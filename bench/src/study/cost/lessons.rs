@@ -1,5 +1,7 @@
 //! The lessons, and how much work is in each.
 
+use crate::conditions::Resource;
+
 /// What a lesson needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -9,6 +11,17 @@ pub enum Need {
     Disk,
     /// A peer.
     Net,
+}
+
+impl Need {
+    /// What work on it makes tasks wait for, by itself. The peer works beside the program.
+    pub fn waiting(self) -> Option<Resource> {
+        match self {
+            Need::Nothing => None,
+            Need::Disk => Some(Resource::Disk),
+            Need::Net => Some(Resource::Processor),
+        }
+    }
 }
 
 /// A lesson.

@@ -17,22 +17,25 @@ use std::process;
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::resource::UsageWho;
 use serde::Serialize;
 
 use self::at_work::{AtWork, Equipments};
 pub use self::lessons::unit;
-use self::lessons::{LESSONS, Lesson};
+use self::lessons::{LESSONS, Lesson, Need};
 pub use self::trust::doubt;
 use super::results::{Cost, Entry, LessonCost, Readings, SkippedLesson};
 use super::{Bench, Common, Error, keep, once_each};
 use crate::contenders::{Contender, NAMES, Request, Skipped};
 use crate::interrupt::Interrupt;
-use crate::{charts, race, schedule, stats, trace};
+use crate::{charts, conditions, race, schedule, stats, trace, words};
 
 /// Who works when nobody is named.
 const DEFAULT: [&str; 7] = ["process", "container", "vm", "vm-restored", "vm-linux", "crun", "runc"];
 /// Longest a lesson may take.
 const LIMIT: Duration = Duration::from_secs(120);
+/// No clock worth reading tells whole milliseconds, but by chance once in a million runs.
+const TICK_NS: u64 = 1_000_000;
 /// Rounds that fill caches before anything counts.
 const WARMUPS: usize = 1;
 /// Pairs of runs whose exits are counted; the figure is their median. A device that is asked while it is at work is left
@@ -67,14 +70,23 @@ struct Reading<'a> {
     null: bool,
     /// Position in the whole series.
     sequence: usize,
+    #[serde(flatten)]
+    run: Run,
+}
+
+/// One run, in nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Run {
     /// By the program's own clock.
     ns: u64,
     /// By the harness's: start line to the launcher's end. Never less.
     whole_ns: u64,
+    /// Of `ns`, without a processor at the least. None where a lesson has something to wait for.
+    waited_ns: Option<u64>,
 }
 
-/// Times of each racer (the second plain process last), by lesson.
-type Times = BTreeMap<(usize, &'static str), Vec<u64>>;
+/// Runs of each racer (the second plain process last), by lesson.
+type Runs = BTreeMap<(usize, &'static str), Vec<Run>>;
 
 /// Has every contender work.
 ///
@@ -88,6 +100,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
     let lessons: Vec<&Lesson> = LESSONS.iter().filter(chosen).collect();
     let mut bench = Bench::set_up("cost", &options.common, &names, u64::from(options.runs))?;
     bench.provenance.gap_ms = options.gap_ms;
+    bench.own_waiting = lessons.iter().filter_map(|lesson| lesson.need.waiting()).collect();
     let equipments = Equipments::make(&lessons, &bench.image);
     let mut ready: Vec<Box<dyn Contender>> = Vec::new();
     let mut skipped: BTreeMap<String, Skipped> = BTreeMap::new();
@@ -102,7 +115,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
         lessons: &lessons,
         equipments: &equipments,
         ready: &ready,
-        times: Times::new(),
+        runs: Runs::new(),
         failed: BTreeMap::new(),
         sequence: 0,
     };
@@ -124,6 +137,9 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
             (None, None) => continue,
         });
     }
+    // What an engine or a disk keeps lies in the image's folder, which goes with the bench.
+    drop(ready);
+    drop(equipments);
     let (study, folder) = bench.finish(entries)?;
     let chart = keep(&charts::running_cost::draw(&study)?, &folder)?;
     match options.common.json {
@@ -137,7 +153,7 @@ struct Work<'a> {
     lessons: &'a [&'static Lesson],
     equipments: &'a Equipments,
     ready: &'a [Box<dyn Contender>],
-    times: Times,
+    runs: Runs,
     /// Who could not do which lesson: it is not tried again.
     failed: BTreeMap<(usize, &'static str), Skipped>,
     sequence: usize,
@@ -165,7 +181,7 @@ impl<'a> Work<'a> {
                     if interrupt.pause(Duration::from_millis(options.gap_ms)) {
                         return Ok(());
                     }
-                    let (ns, whole_ns) = match self.once(index, lesson, interrupt) {
+                    let run = match self.once(index, lesson, interrupt) {
                         // What was measured until then is kept.
                         Err(Error::Race(race::Error::Interrupted)) => return Ok(()),
                         Err(error) => return Err(error),
@@ -176,14 +192,13 @@ impl<'a> Work<'a> {
                         }
                     };
                     if round >= WARMUPS {
-                        self.times.entry((place, lesson.name)).or_default().push(ns);
+                        self.runs.entry((place, lesson.name)).or_default().push(run);
                         bench.note(&Reading {
                             contender: self.ready[index].name(),
                             lesson: lesson.name,
                             null: place == null,
                             sequence: self.sequence,
-                            ns,
-                            whole_ns,
+                            run,
                         })?;
                     }
                 }
@@ -192,12 +207,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn once(
-        &mut self,
-        index: usize,
-        lesson: &Lesson,
-        interrupt: &Interrupt,
-    ) -> Result<Result<(u64, u64), Skipped>, Error> {
+    fn once(&mut self, index: usize, lesson: &Lesson, interrupt: &Interrupt) -> Result<Result<Run, Skipped>, Error> {
         let at_work = match self.at_work(index, lesson) {
             Ok(at_work) => at_work,
             Err(skipped) => return Ok(Err(skipped)),
@@ -209,18 +219,57 @@ impl<'a> Work<'a> {
             workload: &lesson.arguments(lesson.amount),
             marks_fd: None,
         };
+        let before = launched_ns();
         let outcome = at_work.launch(&request, LIMIT, interrupt)?;
-        let answer: Option<serde_json::Value> = serde_json::from_slice(&outcome.stdout).ok();
-        let ns = answer
-            .and_then(|answer| answer["ns"].as_u64())
-            .filter(|_| outcome.reached_the_finish_line(0));
-        Ok(match ns {
-            Some(ns) => Ok((ns, outcome.end_ns - outcome.start_ns)),
-            None => Err(Skipped {
-                reason: format!("its launcher {}", outcome.complaint(LIMIT)),
+        let launcher_ns = before.zip(launched_ns()).map(|(before, after)| after - before);
+        // A guest's console is its standard output, what its kernel says included.
+        let printed = String::from_utf8_lossy(&outcome.stdout);
+        let answer = printed.lines().find(|line| line.starts_with('{')).unwrap_or_default();
+        let answer: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
+        let ns = answer["ns"].as_u64().filter(|_| outcome.reached_the_finish_line(0));
+        let Some(ns) = ns else {
+            let printed = match printed.trim() {
+                "" => String::new(),
+                words => format!("; it printed: {words}"),
+            };
+            return Ok(Err(Skipped {
+                reason: format!("its launcher {}{printed}", outcome.complaint(LIMIT)),
                 fix: at_work.fix(outcome.exit_status),
-            }),
-        })
+            }));
+        };
+        let whole_ns = outcome.end_ns - outcome.start_ns;
+        if ns > whole_ns {
+            return Ok(Err(Skipped {
+                reason: format!(
+                    "it says that its work took {}, and the whole run took {}",
+                    words::duration(ns),
+                    words::duration(whole_ns)
+                ),
+                fix: "compare the clock inside with the host's; a program restored from a snapshot must do its work after that".into(),
+            }));
+        }
+        if ns % TICK_NS == 0 {
+            return Ok(Err(Skipped {
+                reason: format!(
+                    "its clock counts in whole milliseconds, too coarse for {} of work: its kernel fell back on the timer's tick",
+                    words::duration(ns)
+                ),
+                fix: "try again on a quiet machine: an emulated guest's kernel measures its processor's clock as it starts".into(),
+            }));
+        }
+        // A guest's kernel does not know when its VMM had no processor; the host's does, start included.
+        let by_its_vmm = self.ready[index]
+            .has_a_kernel_of_its_own()
+            .then_some(launcher_ns)
+            .flatten();
+        let worked = [answer["cpu_ns"].as_u64(), by_its_vmm].into_iter().flatten().min();
+        Ok(Ok(Run {
+            ns,
+            whole_ns,
+            waited_ns: worked
+                .filter(|_| lesson.need == Need::Nothing)
+                .map(|worked| ns.saturating_sub(worked)),
+        }))
     }
 
     fn at_work(&self, index: usize, lesson: &Lesson) -> Result<AtWork<'a>, Skipped> {
@@ -254,17 +303,19 @@ impl<'a> Work<'a> {
 
     fn entry(&self, place: usize, exits: &BTreeMap<&str, f64>) -> Entry<Cost> {
         let name = self.ready[place].name();
-        let of = |place: usize, lesson: &Lesson| self.times.get(&(place, lesson.name)).map_or(&[][..], Vec::as_slice);
+        let runs = |place: usize, lesson: &Lesson| self.runs.get(&(place, lesson.name)).map_or(&[][..], Vec::as_slice);
+        let of = |place: usize, lesson: &Lesson| -> Vec<u64> { runs(place, lesson).iter().map(|run| run.ns).collect() };
         let measured = self.lessons.iter().filter_map(|lesson| {
-            let own = of(place, lesson);
-            let plain = of(0, lesson);
+            let own = &of(place, lesson);
+            let plain = &of(0, lesson);
             Some(LessonCost {
                 lesson: lesson.full_name(),
                 operations: lesson.amount * lesson.operations,
                 ns: stats::distribution(own)?,
                 relative: (place != 0 && !plain.is_empty()).then(|| stats::compare(name, own, "process", plain)),
                 exits_per_operation: exits.get(lesson.name).copied(),
-                null_test: (place == 0).then(|| stats::null_test("process", own, of(self.ready.len(), lesson))),
+                waited: waited(runs(place, lesson)),
+                null_test: (place == 0).then(|| stats::null_test("process", own, &of(self.ready.len(), lesson))),
             })
         });
         let not_done = self.lessons.iter().filter_map(|lesson| {
@@ -291,6 +342,18 @@ impl<'a> Work<'a> {
             _ => Entry::found(name, cost),
         }
     }
+}
+
+/// Of all the time of these runs, the share without a processor. None: at least one of them does not say.
+fn waited(runs: &[Run]) -> Option<f64> {
+    let waited: u64 = runs.iter().map(|run| run.waited_ns).sum::<Option<u64>>()?;
+    let all: u64 = runs.iter().map(|run| run.ns).sum();
+    (all > 0).then(|| waited as f64 / all as f64)
+}
+
+/// Processor time of every program this process has launched and waited for, in nanoseconds.
+fn launched_ns() -> Option<u64> {
+    conditions::processor_ns(UsageWho::RUSAGE_CHILDREN)
 }
 
 /// How often the guest was left in one run, by KVM's own count where there is one. None: the run failed, or left no ledger.
