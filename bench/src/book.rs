@@ -14,6 +14,8 @@ use clap::Args;
 pub const OWN_RESULTS: &str = "LAB_BOOK_RESULTS";
 /// Where results go unless somebody says otherwise.
 const RESULTS: &str = "lab-results";
+/// Where mdBook puts the pages among what else it makes (`[output.html]` in book.toml).
+const PAGES: &str = "html";
 /// How to get mdBook.
 const INSTALL: &str = "cargo install mdbook --version 0.5.4 --locked";
 
@@ -82,7 +84,7 @@ pub fn make(options: &Options) -> Result<PathBuf, Error> {
     };
     let status = command.status().map_err(Error::Start)?;
     match status.success() {
-        true => Ok(out.join("index.html")),
+        true => Ok(out.join(PAGES).join("index.html")),
         false => Err(Error::Failed(status)),
     }
 }

@@ -20,10 +20,10 @@ fn a_reader_finds_his_own_chart_under_the_recorded_one() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let first = folder.path().join("pages/index.html");
+    let first = folder.path().join("pages/html/index.html");
     assert!(String::from_utf8_lossy(&output.stdout).ends_with(&format!("{}\n", first.display())));
     assert!(first.exists());
-    let page = fs::read_to_string(folder.path().join("pages/01-first-race.html")).unwrap();
+    let page = fs::read_to_string(folder.path().join("pages/html/01-first-race.html")).unwrap();
     let title = |file: &str| {
         let svg = fs::read_to_string(clone.join("recorded").join(file).join("charts/startup.svg")).unwrap();
         let start = svg.find("<title>").unwrap() + "<title>".len();
