@@ -246,7 +246,8 @@ fn run(job: &Job, port: &Arc<Sender<File>>) -> Result<u8, String> {
         .current_dir(&job.directory)
         .env_clear()
         .envs([
-            ("PATH", "/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin"),
+            // A program taken along comes before busybox's of that name, which is in /bin.
+            ("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
             ("HOME", HOME),
             ("USER", "root"),
         ])

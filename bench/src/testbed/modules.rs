@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What the testbed loads, where the kernel has it as a module. What is built in needs no loading.
-pub const WANTED: [&str; 10] = [
+pub const WANTED: [&str; 11] = [
     // The port to the lab.
     "virtio_pci",
     "virtio_console",
     // The reason for the testbed.
     "kvm_amd",
-    // Networks: a VM's end of a cable, containers' cables and the bridge between them.
+    // Networks: a VM's end of a cable, containers' cables, the bridge between them, and a bound on what goes through one.
     "tun",
     "veth",
     "bridge",
+    "sch_tbf",
     // Images in layers, files as disks, and what is on them.
     "overlay",
     "loop",

@@ -21,7 +21,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork, getegid, geteuid};
+use nix::unistd::{ForkResult, chdir, fchdir, fork, getegid, geteuid};
 use thiserror::Error;
 
 use crate::errno::why;
@@ -57,17 +57,57 @@ pub fn look(layers: &Layers) -> Result<OwnedFd, Error> {
 
 /// Mounts the overlay. `for_users`: with notes in `user.*` attributes, since `trusted.*` ones are for the host's root.
 pub fn mount(layers: &Layers, for_users: bool) -> Result<OwnedFd, Error> {
-    let failed = Error::mount(layers.lower.first().map_or(Path::new("nothing"), PathBuf::as_path));
+    // From Linux 6.5 on, one call for each layer: no limit to the length of all together, no characters to escape.
+    let one_by_one: Vec<_> = layers.lower.iter().map(|path| ("lowerdir+", path.clone())).collect();
+    match mount_named(&one_by_one, layers.upper.as_ref(), for_users) {
+        // How a kernel before that calls a word it does not know.
+        Err(Error::Mount {
+            errno: Errno::EINVAL, ..
+        }) => mount_by_numbers(layers, for_users),
+        done => done,
+    }
+}
+
+/// The same for kernels before 6.5: they take all layers in one string of 256 bytes, with colons between. So each is named by the
+/// number of an open descriptor, which in `/proc/self/fd` is a name: that makes room for eighty, and none has characters to escape.
+fn mount_by_numbers(layers: &Layers, for_users: bool) -> Result<OwnedFd, Error> {
+    let opened = |path: &PathBuf| {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(path, flags, Mode::empty()).map_err(Error::mount(path))
+    };
+    let number = |directory: &OwnedFd| directory.as_raw_fd().to_string();
+    let lower = layers.lower.iter().map(opened).collect::<Result<Vec<_>, _>>()?;
+    let joined = lower.iter().map(number).collect::<Vec<_>>().join(":");
+    let upper = match &layers.upper {
+        Some((upper, work)) => Some((opened(upper)?, opened(work)?)),
+        None => None,
+    };
+    let upper = upper
+        .as_ref()
+        .map(|(upper, work)| (number(upper).into(), number(work).into()));
+    let (here, numbers) = (PathBuf::from("."), Path::new("/proc/self/fd"));
+    let here = opened(&here)?;
+    chdir(numbers).map_err(Error::mount(numbers))?;
+    let mounted = mount_named(&[("lowerdir", joined.into())], upper.as_ref(), for_users);
+    fchdir(here).map_err(Error::mount(Path::new(".")))?;
+    mounted
+}
+
+fn mount_named(
+    lower: &[(&str, PathBuf)],
+    upper: Option<&(PathBuf, PathBuf)>,
+    for_users: bool,
+) -> Result<OwnedFd, Error> {
+    let failed = Error::mount(lower.first().map_or(Path::new("nothing"), |(_, path)| path));
     // SAFETY: the name is a NUL-terminated literal.
     let context = unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) };
     let context = Errno::result(context).map_err(&failed)?;
     // SAFETY: fsopen just made this descriptor for us.
     let context = unsafe { OwnedFd::from_raw_fd(context as RawFd) };
-    for lower in &layers.lower {
-        // One call for each, from Linux 6.5 on: no limit to the length of all together, no characters to escape.
-        configure(context.as_fd(), FSCONFIG_SET_STRING, "lowerdir+", lower)?;
+    for (key, path) in lower {
+        configure(context.as_fd(), FSCONFIG_SET_STRING, key, path)?;
     }
-    if let Some((upper, work)) = &layers.upper {
+    if let Some((upper, work)) = upper {
         configure(context.as_fd(), FSCONFIG_SET_STRING, "upperdir", upper)?;
         configure(context.as_fd(), FSCONFIG_SET_STRING, "workdir", work)?;
     }
@@ -165,8 +205,8 @@ fn mount_in_a_user_namespace(layers: &Layers) -> Result<OwnedFd, Error> {
 pub enum Error {
     /// The mount was refused.
     #[error(
-        "cannot put the image's layers together ({}): {}. Overlay mounts of layers added one by one need Linux 6.5",
-        path.display(),
+        "cannot put the image's layers together ({}): {}. The end of dmesg says more; before Linux 6.5 the kernel takes about eighty layers",
+        if path.as_os_str().is_empty() { Path::new("all of them") } else { path }.display(),
         why(errno)
     )]
     Mount {
@@ -230,5 +270,29 @@ mod tests {
         assert_eq!(tree.walk("lib").map(|nodes| nodes.len()).unwrap_or(0), 3);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         assert!(!mounts.contains("low"), "the mount is nobody else's");
+    }
+
+    #[test]
+    fn before_linux_6_5_layers_are_named_by_numbers() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let name = |name: &str| directory.path().join(name);
+        for path in ["high, and: odd", "low/deep", "upper", "work"] {
+            fs::create_dir_all(name(path)).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let layers = Layers {
+            lower: vec![name("high, and: odd"), name("low")],
+            upper: Some((name("upper"), name("work"))),
+        };
+        let before = std::env::current_dir().ok();
+        let root = mount_by_numbers(&layers, false).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(std::env::current_dir().ok(), before);
+        let inside = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        assert!(inside.join("deep").is_dir());
+        fs::write(inside.join("new"), "").unwrap_or_else(|error| panic!("{error}"));
+        assert!(name("upper/new").exists());
     }
 }
