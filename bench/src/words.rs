@@ -22,13 +22,33 @@ pub fn duration(ns: u64) -> String {
 
 /// Bytes with the unit (of 1024) that suits them.
 pub fn bytes(bytes: u64) -> String {
-    const KIB: f64 = 1024.0;
-    match bytes as f64 {
-        b if b < KIB => format!("{bytes} B"),
-        b if b < KIB.powi(2) => format!("{} KiB", significant(b / KIB, DIGITS)),
-        b if b < KIB.powi(3) => format!("{} MiB", significant(b / KIB.powi(2), DIGITS)),
-        b => format!("{} GiB", significant(b / KIB.powi(3), DIGITS)),
+    match byte_unit(bytes as f64) {
+        (_, "B") => format!("{bytes} B"),
+        (unit, name) => format!("{} {name}", significant(bytes as f64 / unit, DIGITS)),
     }
+}
+
+/// The unit (of 1024) that suits so many bytes, and its name.
+fn byte_unit(bytes: f64) -> (f64, &'static str) {
+    const KIB: f64 = 1024.0;
+    match bytes {
+        b if b < KIB => (1.0, "B"),
+        b if b < KIB.powi(2) => (KIB, "KiB"),
+        b if b < KIB.powi(3) => (KIB.powi(2), "MiB"),
+        _ => (KIB.powi(3), "GiB"),
+    }
+}
+
+/// Bytes of either sign with their interval, all in the unit that suits the figure: `1.23 MiB (1.20–1.26)`, and where an end is
+/// negative `33.8 KiB (−449 to 517)`.
+pub fn bytes_with_interval(bytes: f64, [low, high]: [f64; 2]) -> String {
+    let (unit, name) = byte_unit(bytes.abs());
+    let figure = |bytes: f64| {
+        let sign = if bytes < 0.0 { "−" } else { "" };
+        format!("{sign}{}", significant(bytes.abs() / unit, DIGITS))
+    };
+    let between = if low < 0.0 { " to " } else { "–" };
+    format!("{} {name} ({}{between}{})", figure(bytes), figure(low), figure(high))
 }
 
 /// A tick of an axis: as many digits as it has, and no zeros behind them.
@@ -262,6 +282,18 @@ pub fn wrap(text: &str, width: f64, measure: impl Fn(&str) -> f64) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_has_the_unit_of_its_figure() {
+        let mib = |figure: f64| figure * 1024.0 * 1024.0;
+        let shown = bytes_with_interval(mib(1.0273), [mib(1.0), mib(12.0)]);
+        assert_eq!(shown, "1.03 MiB (1.00–12.0)");
+        assert_eq!(
+            bytes_with_interval(2048.0, [-1024.0, 5120.0]),
+            "2.00 KiB (−1.00 to 5.00)"
+        );
+        assert_eq!(bytes_with_interval(-512.0, [-1024.0, 0.0]), "−512 B (−1024 to 0)");
+    }
 
     #[test]
     fn figures_have_three_digits_and_a_unit() {

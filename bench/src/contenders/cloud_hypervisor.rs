@@ -9,11 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::linux_guest::{LinuxGuest, find};
-use super::{Contender, Request, Setup, Skipped, command, oci, shown, vm_linux};
+use super::linux_guest::{self, LinuxGuest};
+use super::{Contender, Request, Setup, Skipped, command, oci, vm_linux};
 use crate::image::{self, Image};
 
 const NAME: &str = "cloud-hypervisor";
@@ -32,14 +32,7 @@ impl CloudHypervisor {
     /// # Errors
     /// When Cloud Hypervisor or the kernel is missing, or KVM cannot run Linux here.
     pub fn new(setup: &Setup) -> Result<CloudHypervisor, Skipped> {
-        let program =
-            find(NAME).ok_or_else(|| {
-                Skipped {
-            reason: format!("{NAME} is not installed: it is in none of the directories {}", super::SEARCH_PATH),
-            fix: "download a release from github.com/cloud-hypervisor/cloud-hypervisor and put it there under that name"
-                .into(),
-        }
-            })?;
+        let program = linux_guest::downloaded(NAME, "github.com/cloud-hypervisor/cloud-hypervisor")?;
         Ok(CloudHypervisor {
             program,
             guest: LinuxGuest::new(vm_linux::kernel()?, setup),
@@ -71,23 +64,14 @@ impl Contender for CloudHypervisor {
     }
 
     fn details(&self) -> BTreeMap<String, String> {
-        let mut details = BTreeMap::from([
-            (
-                "isolation".into(),
-                "virtual hardware (KVM), a Linux kernel of its own".into(),
-            ),
-            ("version".into(), oci::version(&self.program).unwrap_or_default()),
-        ]);
-        let request = Request {
-            id: "",
-            workload: &[],
-            marks_fd: None,
-        };
-        if let (Ok(command), Ok(initrd)) = (self.command(&request), self.guest.initrd(&[])) {
-            let folders: [(&Path, &str); 2] = [(&initrd, "INITRD"), (&self.guest.kernel, "KERNEL")];
-            details.insert("command".into(), shown(&command, &folders));
-        }
-        details
+        // Where it cannot be written there is no command to show either.
+        let initrd = self.guest.initrd(&[]).unwrap_or_default();
+        linux_guest::details(
+            self,
+            "virtual hardware (KVM), a Linux kernel of its own",
+            oci::version(&self.program),
+            &[(&initrd, "INITRD"), (&self.guest.kernel, "KERNEL")],
+        )
     }
 
     fn workload_sha256(&self, image: &Image) -> Result<String, image::Error> {

@@ -1,18 +1,19 @@
 //! `firecracker`: Amazon's hypervisor for functions and containers, with the same Linux guest as `vm-linux`.
 //!
 //! **Written from Firecracker's documentation and not run in this project's CI**, which has no such binary: the getting-started
-//! guide, `initrd.md` and `logger.md` of version 1.x (`--no-api --config-file` is there since 0.22, `--log-path` since 1.0).
+//! guide, `initrd.md` and `logger.md` of version 1.x (`--no-api --config-file` is there since 0.22, `--log-path` since 1.0), and
+//! the options as its `src/firecracker/src/main.rs` declares them.
 //! Whoever has one puts it on the search path; what it says when it does not start is shown.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::linux_guest::{LinuxGuest, find};
-use super::{Contender, Request, Setup, Skipped, command, oci, shown, vm_linux};
+use super::linux_guest::{self, LinuxGuest};
+use super::{Contender, Request, Setup, Skipped, command, oci, vm_linux};
 use crate::image::{self, Image};
 
 const NAME: &str = "firecracker";
@@ -31,14 +32,7 @@ impl Firecracker {
     /// # Errors
     /// When Firecracker or the kernel is missing, or KVM cannot run Linux here.
     pub fn new(setup: &Setup) -> Result<Firecracker, Skipped> {
-        let program = find(NAME).ok_or_else(|| Skipped {
-            reason: format!(
-                "{NAME} is not installed: it is in none of the directories {}",
-                super::SEARCH_PATH
-            ),
-            fix: "download a release from github.com/firecracker-microvm/firecracker and put it there under that name"
-                .into(),
-        })?;
+        let program = linux_guest::downloaded(NAME, "github.com/firecracker-microvm/firecracker")?;
         Ok(Firecracker {
             program,
             guest: LinuxGuest::new(vm_linux::kernel()?, setup),
@@ -85,24 +79,13 @@ impl Contender for Firecracker {
     }
 
     fn details(&self) -> BTreeMap<String, String> {
-        let mut details = BTreeMap::from([
-            (
-                "isolation".into(),
-                "virtual hardware (KVM), a Linux kernel of its own; without its jailer".into(),
-            ),
-            ("version".into(), oci::version(&self.program).unwrap_or_default()),
-        ]);
-        let request = Request {
-            id: "",
-            workload: &[],
-            marks_fd: None,
-        };
-        if let Ok(command) = self.command(&request) {
-            let (config, log) = (self.guest.file(NAME, &[]), self.guest.file("firecracker-log", &[]));
-            let folders: [(&Path, &str); 2] = [(&config, "CONFIG"), (&log, "LOG")];
-            details.insert("command".into(), shown(&command, &folders));
-        }
-        details
+        let (config, log) = (self.guest.file(NAME, &[]), self.guest.file("firecracker-log", &[]));
+        linux_guest::details(
+            self,
+            "virtual hardware (KVM), a Linux kernel of its own; without its jailer",
+            oci::version(&self.program),
+            &[(&config, "CONFIG"), (&log, "LOG")],
+        )
     }
 
     fn workload_sha256(&self, image: &Image) -> Result<String, image::Error> {
@@ -116,6 +99,8 @@ impl Contender for Firecracker {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::contenders::linux_guest::tests::{image, launchers, words};
 

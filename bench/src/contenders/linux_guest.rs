@@ -4,6 +4,7 @@
 //! They know nothing of the lab's ports: their guest ends by restarting. So the program's exit status is lost, and a workload
 //! that ends with any but 0 cannot be raced there.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use vmm::kernel::Kernel;
 use vmm::machine::Kind;
 use vmm::vm::{Config, Start};
 
-use super::{SEARCH_PATH, Setup, Skipped};
+use super::{Contender, Request, SEARCH_PATH, Setup, Skipped, oci, shown};
 use crate::equipment::{Disk, Equipment};
 use crate::image::PROGRAM;
 use crate::launchers::sha256;
@@ -127,10 +128,38 @@ pub fn given(equipment: &Equipment) -> Result<io::Result<Given>, Skipped> {
     })
 }
 
-/// The program of this name in [`SEARCH_PATH`].
-pub fn find(name: &str) -> Option<PathBuf> {
-    let folders = SEARCH_PATH.split(':').map(Path::new);
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
+/// A hypervisor no distribution has a package of, from the directories of the search path.
+///
+/// # Errors
+/// When it is in none of them; `project` is where it is to be had.
+pub fn downloaded(name: &str, project: &str) -> Result<PathBuf, Skipped> {
+    oci::find(name).ok_or_else(|| Skipped {
+        reason: format!("{name} is not installed: it is in none of the directories {SEARCH_PATH}"),
+        fix: format!("download a release from {project} and put it there under that name"),
+    })
+}
+
+/// What a reader must know about such a hypervisor: how it isolates, which it is, and its command line for a start, in which
+/// `files` stand by what they are.
+pub fn details(
+    contender: &dyn Contender,
+    isolation: &str,
+    version: Option<String>,
+    files: &[(&Path, &str)],
+) -> BTreeMap<String, String> {
+    let request = Request {
+        id: "",
+        workload: &[],
+        marks_fd: None,
+    };
+    let mut details = BTreeMap::from([
+        ("isolation".into(), isolation.into()),
+        ("version".into(), version.unwrap_or_default()),
+    ]);
+    if let Ok(command) = contender.command(&request) {
+        details.insert("command".into(), shown(&command, files));
+    }
+    details
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 
-use super::linux_guest::{self, Device, LinuxGuest, find};
-use super::{Contender, Request, Setup, Skipped, command, shown, vm_linux, words};
+use super::linux_guest::{self, Device, LinuxGuest};
+use super::{Contender, Request, Setup, Skipped, command, oci, vm_linux, words};
 use crate::equipment::Equipment;
 use crate::image::{self, Image};
 
@@ -76,7 +77,7 @@ impl Qemu {
             true => vm_linux::kernel()?,
             false => vm_linux::kernel_for_any_processor()?,
         };
-        if find(QEMU).is_none() {
+        if oci::find(QEMU).is_none() {
             return Err(Skipped {
                 reason: format!("{QEMU} is not installed"),
                 fix: PACKAGE.into(),
@@ -178,36 +179,17 @@ impl Contender for Qemu {
     }
 
     fn details(&self) -> BTreeMap<String, String> {
-        let version = Command::new(QEMU).arg("--version").output().ok();
-        let version = version.map(|output| {
-            String::from_utf8_lossy(&output.stdout)
-                .lines()
-                .next()
-                .unwrap_or("")
-                .to_owned()
-        });
-        let request = Request {
-            id: "",
-            workload: &[],
-            marks_fd: None,
-        };
-        let mut details = BTreeMap::from([
-            (
-                "isolation".into(),
-                match self.variant.on_kvm {
-                    true => "virtual hardware (KVM), a Linux kernel of its own".into(),
-                    false => "an emulated computer (TCG, no KVM), a Linux kernel of its own".into(),
-                },
-            ),
-            ("version".into(), version.unwrap_or_default()),
-        ]);
-        if let (Ok(command), Ok(initrd)) = (self.command(&request), self.guest.initrd(&[])) {
-            details.insert(
-                "command".into(),
-                shown(&command, &[(&*initrd, "INITRD"), (&*self.guest.kernel, "KERNEL")]),
-            );
-        }
-        details
+        // Where it cannot be written there is no command to show either.
+        let initrd = self.guest.initrd(&[]).unwrap_or_default();
+        linux_guest::details(
+            self,
+            match self.variant.on_kvm {
+                true => "virtual hardware (KVM), a Linux kernel of its own",
+                false => "an emulated computer (TCG, no KVM), a Linux kernel of its own",
+            },
+            oci::version(Path::new(QEMU)),
+            &[(&initrd, "INITRD"), (&self.guest.kernel, "KERNEL")],
+        )
     }
 
     fn workload_sha256(&self, image: &Image) -> Result<String, image::Error> {

@@ -129,7 +129,7 @@ pub(super) fn of(folder: &Path, chart: &str) -> String {
 fn density(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     let series = &found["apart"];
     let slope = |slope: &Value| match (slope["bytes"].as_f64(), interval(&slope["ci95"])) {
-        (Some(middle), Some([low, high])) => format!("{} ({}–{})", bytes(middle), bytes(low), bytes(high)),
+        (Some(middle), Some(ends)) => words::bytes_with_interval(middle, ends),
         _ => "-".to_owned(),
     };
     let most = list(&series["points"])
@@ -306,7 +306,7 @@ mod tests {
             [{"instances": 0}, {"instances": 500}], "charged": {"bytes": 1024, "ci95": [512, 2048]}}}}, {"name": "runc"}]}"#;
         let table = shown("density", "density", density);
         assert!(
-            table.contains("<td>vm</td>") && table.contains("1.00 KiB (512 B–2.00 KiB)"),
+            table.contains("<td>vm</td>") && table.contains("1.00 KiB (0.500–2.00)"),
             "{table}"
         );
         assert!(table.contains("500") && !table.contains("runc"), "{table}");

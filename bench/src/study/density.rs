@@ -236,19 +236,9 @@ fn evaluate(points: Vec<Point>, stopped: Option<String>) -> Series {
     }
 }
 
-/// A slope with its interval: `1.23 MiB (1.20–1.26)`.
+/// A slope with its interval, or a dash.
 pub fn slope(slope: Option<Slope>) -> String {
-    let Some(slope) = slope else { return "-".into() };
-    let bytes = |bytes: f64| {
-        let size = words::bytes(bytes.abs().round() as u64);
-        if bytes < 0.0 { format!("−{size}") } else { size }
-    };
-    format!(
-        "{} ({} to {})",
-        bytes(slope.bytes),
-        bytes(slope.ci95[0]),
-        bytes(slope.ci95[1])
-    )
+    slope.map_or("-".into(), |slope| words::bytes_with_interval(slope.bytes, slope.ci95))
 }
 
 fn text(study: &Study<Density>, folder: &Path, chart: &Path) -> String {
