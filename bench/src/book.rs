@@ -16,6 +16,8 @@ pub const OWN_RESULTS: &str = "LAB_BOOK_RESULTS";
 const RESULTS: &str = "lab-results";
 /// Where mdBook puts the pages among what else it makes (`[output.html]` in book.toml).
 const PAGES: &str = "html";
+/// What mdBook says while it works, where nobody chose (`MDBOOK_LOG`): of its steps nothing, nor that a reader lacks what looks at links.
+const LOG: &str = "info,mdbook_driver=error,mdbook_html=warn";
 /// How to get mdBook.
 const INSTALL: &str = "cargo install mdbook --version 0.5.4 --locked";
 
@@ -56,6 +58,21 @@ pub enum Error {
     Failed(ExitStatus),
 }
 
+/// Whose charts the pages show, for the one who reads them.
+fn whose_charts(results: Option<&Path>) -> String {
+    match results {
+        Some(folder) => format!(
+            "your own charts, beside the recorded ones, are those of {}",
+            folder.display()
+        ),
+        None => {
+            format!(
+                "the charts are the recorded ones: there are no results of yours in {RESULTS}. `lab compare` makes some"
+            )
+        }
+    }
+}
+
 /// Makes the pages, and returns where the first one is.
 ///
 /// # Errors
@@ -78,6 +95,10 @@ pub fn make(options: &Options) -> Result<PathBuf, Error> {
         true => command.arg("--open"),
         false => command.arg("--dest-dir").arg(absolute(&out)),
     };
+    if std::env::var_os("MDBOOK_LOG").is_none() {
+        command.env("MDBOOK_LOG", LOG);
+    }
+    eprintln!("lab: {}", whose_charts(results.as_deref()));
     match results.map(|folder| absolute(&folder)) {
         Some(folder) => command.env(OWN_RESULTS, folder),
         None => command.env_remove(OWN_RESULTS),
@@ -125,7 +146,10 @@ mod tests {
         ] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
         }
-        assert_eq!(newest(folder.path()), Some(folder.path().join("2026-01-02T00-00-00Z")));
+        let found = newest(folder.path());
+        assert_eq!(found, Some(folder.path().join("2026-01-02T00-00-00Z")));
+        assert!(whose_charts(found.as_deref()).ends_with("2026-01-02T00-00-00Z"));
+        assert!(whose_charts(None).contains("`lab compare`"));
     }
 
     #[test]
