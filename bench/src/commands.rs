@@ -19,20 +19,23 @@ use crate::mistakes::{self, Mistake, Shown};
 use crate::results::{Sample, Summary};
 use crate::{predict, store, table, verdict, words};
 
+/// Starts under these conditions are no race of all against all, which is what the options below are about.
+const OTHER_CONDITIONS: [&str; 4] = ["cold", "concurrency", "rate", "running"];
+
 /// What to do with a race besides racing.
 #[derive(Args, Clone, Debug)]
 pub struct AroundTheRace {
     /// Tell what changed since the results in this folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = OTHER_CONDITIONS)]
     pub baseline: Option<PathBuf>,
     /// Do not race: compare the baseline with the results in this folder.
     #[arg(long, value_name = "DIR", requires = "baseline", conflicts_with_all = ["mistake", "predict"])]
     pub results: Option<PathBuf>,
     /// After the honest race, repeat a flaw of published comparisons and show what it does to the verdict.
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", conflicts_with_all = OTHER_CONDITIONS)]
     pub mistake: Option<Mistake>,
     /// Guess first how many times as long as a container a VM takes to start; asks when no guess is given.
-    #[arg(long, value_name = "GUESS", num_args = 0..=1, value_parser = predict::parse)]
+    #[arg(long, value_name = "GUESS", num_args = 0..=1, value_parser = predict::parse, conflicts_with_all = OTHER_CONDITIONS)]
     pub predict: Option<Option<f64>>,
     /// Print JSON.
     #[arg(long)]
@@ -97,6 +100,14 @@ impl AroundTheRace {
         }
     }
 
+    /// The baseline, read before the race: one that cannot be read must not cost a race, and the race may replace it.
+    ///
+    /// # Errors
+    /// What keeps the folder from being read.
+    pub fn older(&self) -> Result<Option<Older>, store::Error> {
+        self.baseline.as_deref().map(Older::read).transpose()
+    }
+
     /// Prints what changed between two folders, when no race was wanted. Returns whether that was so.
     ///
     /// # Errors
@@ -105,13 +116,33 @@ impl AroundTheRace {
         let (Some(old), Some(new)) = (&self.baseline, &self.results) else {
             return Ok(false);
         };
-        let changes = changes(old, &store::read_summary(new)?, &store::read_samples(new)?)?;
+        let (old, new) = (Older::read(old)?, Older::read(new)?);
+        let changes = old.changes(&new.summary, &new.samples);
         let text = match self.json {
             true => pretty(&changes)?,
             false => table::changes(&changes),
         };
         io::stdout().lock().write_all(text.as_bytes())?;
         Ok(true)
+    }
+}
+
+/// Results a race is compared with.
+pub struct Older {
+    summary: Summary,
+    samples: Vec<Sample>,
+}
+
+impl Older {
+    fn read(folder: &Path) -> Result<Older, store::Error> {
+        Ok(Older {
+            summary: store::read_summary(folder)?,
+            samples: store::read_samples(folder)?,
+        })
+    }
+
+    fn changes(&self, summary: &Summary, samples: &[Sample]) -> Changes {
+        baseline::changes((&self.summary, &self.samples), (summary, samples))
     }
 }
 
@@ -125,11 +156,17 @@ struct Told<'a> {
     mistake: Option<Shown>,
 }
 
-/// Prints what a finished race showed; then compares it with the baseline and repeats the mistake asked for.
+/// Prints what a finished race showed; then compares it with `older` results and repeats the mistake asked for.
 ///
 /// # Errors
 /// What kept a part of it from being done; everything before is printed.
-pub fn tell(around: &AroundTheRace, options: &Options, done: &Done, interrupt: &Interrupt) -> anyhow::Result<()> {
+pub fn tell(
+    around: &AroundTheRace,
+    older: Option<&Older>,
+    options: &Options,
+    done: &Done,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let (summary, samples) = (&done.summary, &done.samples);
     let width = words_width();
     if !around.json {
@@ -147,11 +184,7 @@ pub fn tell(around: &AroundTheRace, options: &Options, done: &Done, interrupt: &
             writeln!(out, "{}\n", lines.join("\n"))?;
         }
     }
-    let changes = around
-        .baseline
-        .as_ref()
-        .map(|old| changes(old, summary, samples))
-        .transpose()?;
+    let changes = older.map(|older| older.changes(summary, samples));
     if let (Some(changes), false) = (&changes, around.json) {
         writeln!(io::stdout().lock(), "{}", table::changes(changes))?;
     }
@@ -180,11 +213,6 @@ pub fn tell(around: &AroundTheRace, options: &Options, done: &Done, interrupt: &
         _ => {}
     }
     Ok(())
-}
-
-fn changes(old: &Path, summary: &Summary, samples: &[Sample]) -> Result<Changes, store::Error> {
-    let (old_summary, old_samples) = (store::read_summary(old)?, store::read_samples(old)?);
-    Ok(baseline::changes((&old_summary, &old_samples), (summary, samples)))
 }
 
 /// Prints the files a command wrote, one a line or as JSON.

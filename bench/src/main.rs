@@ -36,6 +36,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             if around.without_a_race()? {
                 return Ok(ExitCode::SUCCESS);
             }
+            let older = around.older()?;
             let guess = around.guess()?;
             let interrupt = Interrupt::install()
                 .map_err(|error| anyhow::anyhow!("cannot take over SIGINT and SIGTERM: {error}"))?;
@@ -78,7 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     .and_then(|_| Ok(report::write(&done.summary, &done.samples, folder)?)),
             };
             // The race is over and its figures are known, whether or not they could be kept.
-            commands::tell(&around, &options, &done, &interrupt)?;
+            commands::tell(&around, older.as_ref(), &options, &done, &interrupt)?;
             let report = kept?;
             if !around.json {
                 let folder = done.folder.path();

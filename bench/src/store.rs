@@ -34,6 +34,16 @@ pub enum Error {
         .0.display()
     )]
     NotResults(PathBuf),
+    /// No race was run into it, or there is no such folder.
+    #[error(
+        "{} holds no race: it has no {SUMMARY}. `lab compare --out {}` runs one into it",
+        folder.display(),
+        folder.display()
+    )]
+    NoRace {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Another lab writes there at this moment.
     #[error(
         "another lab is writing its results to {}: nothing in it was touched. Wait for its end, or choose another \
@@ -212,7 +222,14 @@ pub fn read_summary(folder: &Path) -> Result<Summary, Error> {
         schema: u64,
     }
     let path = folder.join(SUMMARY);
-    let text = fs::read(&path).map_err(file("read", &path))?;
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NoRace {
+                folder: folder.to_owned(),
+            });
+        }
+        read => read.map_err(file("read", &path))?,
+    };
     let malformed = |source| Error::Malformed {
         path: path.clone(),
         line: None,

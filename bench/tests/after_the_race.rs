@@ -84,6 +84,23 @@ fn results_can_be_exported_explained_and_compared() {
 }
 
 #[test]
+fn what_cannot_be_compared_is_refused_before_a_race() {
+    let dir = TempDir::new().unwrap();
+    let (out, older) = (dir.path().join("out"), dir.path().join("older"));
+    let (out, older) = (out.to_str().unwrap(), older.to_str().unwrap());
+    let without = lab(&["compare", "--runs", "6", "--out", out, "--baseline", older]);
+    let words = text(&without.stderr);
+    assert!(!without.status.success() && words.contains("holds no race"), "{words}");
+    assert!(words.contains(&format!("lab compare --out {older}")), "{words}");
+    for around in ["--mistake=rss", "--predict=3", &format!("--baseline={older}")] {
+        let both = lab(&["compare", "--concurrency", "2", "--out", out, around]);
+        let words = text(&both.stderr);
+        assert!(words.contains("cannot be used with"), "{around}: {words}");
+    }
+    assert!(!Path::new(out).exists());
+}
+
+#[test]
 fn claims_hold_fail_or_say_what_is_missing() {
     let (dir, out, output) = race("process,container", &[]);
     said(&output);

@@ -55,7 +55,7 @@ pub(super) fn sheet(found: &Study<Density>) -> (String, Canvas) {
 
     let mut labels = Vec::new();
     for curve in &curves {
-        let color = study::color(found, curve.contender);
+        let color = study::color(curve.contender);
         let place = |instances: f64, bytes: f64| (across.place(instances), up.place(bytes));
         let last = curve.series.points.last().map_or(0, |point| point.instances) as f64;
         let mut end = 0.0;
@@ -84,15 +84,10 @@ pub(super) fn sheet(found: &Study<Density>) -> (String, Canvas) {
                 end
             };
         }
-        let (slope, interval) = match curve.series.charged {
-            None => ("no slope".into(), String::new()),
-            Some(line) => {
-                let bytes = |bytes: f64| words::bytes(bytes.max(0.0).round() as u64);
-                let interval = format!("95% {} to {}", bytes(line.ci95[0]), bytes(line.ci95[1]));
-                (format!("{} each", bytes(line.bytes)), interval)
-            }
-        };
-        labels.push((up.place(end), format!("{}: {slope}", curve.name), interval, color));
+        let slope = curve.series.charged.map_or("no slope".into(), |line| {
+            format!("{} each", words::bytes_with_interval(line.bytes, line.ci95))
+        });
+        labels.push((up.place(end), curve.name.clone(), slope, color));
     }
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Down from the highest label, each as near its line as those above it allow; then up again from the lowest.
@@ -106,9 +101,9 @@ pub(super) fn sheet(found: &Study<Density>) -> (String, Canvas) {
         *row = row.min(free);
         free = *row - LABEL;
     }
-    for ((_, text, interval, color), y) in labels.iter().zip(rows) {
+    for ((_, name, slope, color), y) in labels.iter().zip(rows) {
         canvas.draw(Shape::Bar([right + 8.0, y - 5.0, right + 14.0, y + 5.0], *color));
-        for (text, y, color) in [(text, y, INK), (interval, y + LINE, GREY)] {
+        for (text, y, color) in [(name, y, INK), (slope, y + LINE, GREY)] {
             let text = layout::shorten(text, LABEL_ROOM - 20.0, SMALL_SIZE);
             canvas.label(&text, (right + 18.0, y), Anchor::Start, SMALL_SIZE, color);
         }

@@ -36,7 +36,7 @@ pub(super) fn sheet(summary: &Summary, samples: &[Sample]) -> Option<(String, Ca
     }
     let title = title(summary, &ladders);
     let how = "Each row is a start with one thing more than the row above it; the full part of a bar is what that thing adds, \
-               the thin line its 95% interval. Medians, in milliseconds from the start line. Both ladders stand on the same \
+               the thin line its 95% interval, as far as the sheet goes. Medians, in milliseconds from the start line. Both ladders stand on the same \
                plain process.";
     let mut canvas = Canvas::titled(&title, how);
     let (left, right) = (MARGIN + NAMES, WIDTH - MARGIN - FIGURES);

@@ -3,8 +3,14 @@
 use super::canvas::{Anchor, Canvas, FAINT, GREY, INK, LABEL_SIZE, MARGIN, SMALL_SIZE, Shape, WIDTH};
 use super::{Chart, Error, layout, okabe_ito, study};
 use crate::study::results::{Aspect, Identity, Study};
+use crate::words;
 
 const ROW: f64 = 34.0;
+/// Size and height of a line of what the program saw.
+const TINY: f64 = 10.0;
+const TINY_LINE: f64 = 12.0;
+/// What does not fit into so many of them is cut; the hint has all of it.
+const LINES: usize = 3;
 const NAME_ROOM: f64 = 100.0;
 const RADIUS: f64 = 6.0;
 /// The sheet, for the inside of a ring.
@@ -35,6 +41,12 @@ pub(super) fn sheet(found: &Study<Identity>) -> (String, Canvas) {
     }
     canvas.y += 22.0;
     for (row, aspect) in first.aspects.iter().enumerate() {
+        let cells = identities.iter().filter_map(|(_, identity)| identity.aspects.get(row));
+        let lines = cells
+            .map(|aspect| lines(&aspect.inside, width).len())
+            .max()
+            .unwrap_or(1);
+        let height = ROW + TINY_LINE * lines.saturating_sub(1) as f64;
         let (top, y) = (canvas.y, canvas.y + 10.0);
         canvas.draw(Shape::Line(vec![(MARGIN, top), (WIDTH - MARGIN, top)], FAINT, 1));
         let name = layout::shorten(&aspect.name, NAME_ROOM - 6.0, LABEL_SIZE);
@@ -50,12 +62,12 @@ pub(super) fn sheet(found: &Study<Identity>) -> (String, Canvas) {
             };
             let (x, half) = (column(index), width / 2.0);
             canvas.hint(
-                [x - half, top, x + half, top + ROW],
+                [x - half, top, x + half, top + height],
                 format!("{contender}, {}: {whose}: {}", aspect.name, aspect.inside),
             );
             cell(&mut canvas, aspect, (x, y), width);
         }
-        canvas.y += ROW;
+        canvas.y += height;
     }
     (title, canvas)
 }
@@ -69,9 +81,23 @@ fn cell(canvas: &mut Canvas, aspect: &Aspect, (x, y): (f64, f64), width: f64) {
         }
         None => canvas.draw(Shape::Line(vec![(x - RADIUS, y), (x + RADIUS, y)], GREY, 2)),
     }
-    const TINY: f64 = 10.0;
-    let text = layout::shorten(&aspect.inside, width - 4.0, TINY);
-    canvas.label(&text, (x, y + 15.0), Anchor::Middle, TINY, GREY);
+    for (index, line) in lines(&aspect.inside, width).iter().enumerate() {
+        let y = y + 15.0 + TINY_LINE * index as f64;
+        canvas.label(line, (x, y), Anchor::Middle, TINY, GREY);
+    }
+}
+
+/// The text of a cell.
+fn lines(text: &str, width: f64) -> Vec<String> {
+    let room = width - 4.0;
+    let mut lines = words::wrap(text, room, |line| layout::text_width(line, TINY));
+    if lines.len() > LINES {
+        lines.truncate(LINES);
+        if let Some(last) = lines.last_mut() {
+            *last = layout::shorten(&format!("{last} …"), room, TINY);
+        }
+    }
+    lines
 }
 
 fn title(found: &Study<Identity>) -> String {

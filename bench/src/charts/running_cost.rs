@@ -66,7 +66,7 @@ pub(super) fn sheet(found: &Study<Cost>) -> (String, Canvas) {
             let label = words::label(name, &found.provenance);
             let label = layout::shorten(&label, NAME_ROOM - 20.0, LABEL_SIZE);
             canvas.label(&label, (left - 10.0, y), Anchor::End, LABEL_SIZE, INK);
-            let color = study::color(found, name);
+            let color = study::color(name);
             let interval = match doubted {
                 true => String::new(),
                 false => format!(" (95% {} to {})", words::ratio(low), words::ratio(high)),

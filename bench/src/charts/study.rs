@@ -8,8 +8,9 @@ use super::{Chart, Error, okabe_ito, origin};
 use crate::study::results::Study;
 use crate::words;
 
-/// A contender's colour: the known ones keep theirs in every chart.
-pub fn color<T>(found: &Study<T>, name: &str) -> RGBColor {
+/// A contender's colour: the known ones keep theirs in every chart, and nobody else has it. A colour more would be too like
+/// another; labels stand beside all of them.
+pub fn color(name: &str) -> RGBColor {
     use okabe_ito::{BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION};
     match name {
         "process" => BLACK,
@@ -19,10 +20,7 @@ pub fn color<T>(found: &Study<T>, name: &str) -> RGBColor {
         "runc" => PURPLE,
         "vm-restored" => ORANGE,
         "vm-linux" => SKY_BLUE,
-        _ => {
-            let place = found.contenders.iter().take_while(|entry| entry.name != name).count();
-            [GREY, ORANGE, SKY_BLUE][place % 3]
-        }
+        _ => GREY,
     }
 }
 

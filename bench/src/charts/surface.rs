@@ -82,7 +82,7 @@ fn calls(canvas: &mut Canvas, found: &Study<Surface>, all: &[(&str, &Surface)]) 
         );
         let (through, argument) = (surface.reachable as f64, surface.depending as f64);
         let bar = |from: f64, to: f64| [scale.place(from), y - BAR / 2.0, scale.place(to), y + BAR / 2.0];
-        canvas.draw(Shape::Bar(bar(0.0, through), study::color(found, name)));
+        canvas.draw(Shape::Bar(bar(0.0, through), study::color(name)));
         canvas.draw(Shape::Bar(bar(through, through + argument), okabe_ito::GREY));
         let mut text = match surface.depending {
             0 => format!("{} of {}", surface.reachable, surface.known),

@@ -2,12 +2,13 @@
 //!
 //! The files are read as plain JSON: a study this lab does not know, or one of a newer schema, has its chart shown and no table.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::html::table;
+use super::html::{escape, table};
 use crate::charts::anew;
 use crate::results::Comparison;
 use crate::study::Error;
@@ -120,10 +121,28 @@ pub(super) fn of(folder: &Path, chart: &str) -> String {
         .flat_map(|entry| one(entry["name"].as_str().unwrap_or_default(), &entry["found"], &found))
         .collect();
     if rows.is_empty() {
-        String::new()
-    } else {
-        table(caption, header, figures, &rows)
+        return String::new();
     }
+    let doubts = doubts(&found).into_iter();
+    let doubts =
+        doubts.map(|(lesson, doubt)| format!("<p>No verdict on {}: {}</p>\n", escape(&lesson), escape(&doubt)));
+    table(caption, header, figures, &rows) + &doubts.collect::<String>()
+}
+
+/// The lessons of `lab cost` that have no verdict, and why. None of any other study.
+fn doubts(study: &Value) -> Vec<(String, String)> {
+    if study["study"] != "cost" {
+        return Vec::new();
+    }
+    let Ok(study) = serde_json::from_value::<Study<Cost>>(study.clone()) else {
+        return Vec::new();
+    };
+    let lessons: BTreeSet<&str> = study
+        .measured()
+        .flat_map(|(_, cost)| cost.lessons.iter().map(|lesson| lesson.lesson.as_str()))
+        .collect();
+    let doubted = |lesson: &str| Some((lesson.to_owned(), doubt(&study, lesson)?));
+    lessons.into_iter().filter_map(doubted).collect()
 }
 
 fn density(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
@@ -173,11 +192,8 @@ fn ledger(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
 }
 
 fn cost(name: &str, found: &Value, whole: &Value) -> Vec<Vec<String>> {
-    let whole: Option<Study<Cost>> = serde_json::from_value(whole.clone()).ok();
-    let doubted = |lesson: &Value| {
-        let study = whole.as_ref()?;
-        doubt(study, lesson["lesson"].as_str()?)
-    };
+    let doubts = doubts(whole);
+    let doubted = |lesson: &Value| doubts.iter().any(|(name, _)| lesson["lesson"] == **name);
     let row = |lesson: &Value| {
         let relative: Option<Comparison> = serde_json::from_value(lesson["relative"].clone()).ok();
         vec![
@@ -186,10 +202,10 @@ fn cost(name: &str, found: &Value, whole: &Value) -> Vec<Vec<String>> {
             lesson["ns"]["p50"]
                 .as_u64()
                 .map_or_else(|| "-".to_owned(), words::duration),
-            match (relative, doubted(lesson)) {
-                (None, _) => "1".to_owned(),
-                (Some(found), None) => words::ratio_with_interval(&found),
-                (Some(_), Some(doubt)) => format!("no verdict: {doubt}"),
+            match relative {
+                None => "1".to_owned(),
+                Some(_) if doubted(lesson) => "no verdict".to_owned(),
+                Some(found) => words::ratio_with_interval(&found),
             },
             lesson["exits_per_operation"]
                 .as_f64()
