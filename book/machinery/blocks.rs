@@ -7,7 +7,7 @@
 //! ````
 //!
 //! `needs-X` names what a machine must have: kvm, root, qemu, network-ns, linux, or a program of that name. `exits-N` is the status
-//! the block's last command ends with, where it is not 0. Lines that begin with `> ` continue a command whose line ends in a backslash.
+//! the block's last command ends with, where it is not 0. Lines that begin with `> ` continue the command above.
 
 use std::ops::Range;
 

@@ -171,6 +171,24 @@ fn every_command_block_follows_the_rules() {
     );
 }
 
+/// What a page shows of a line on a screen: behind it a reader has to scroll, and misses the option the chapter is about.
+const WIDTH: usize = 96;
+
+#[test]
+fn commands_are_as_wide_as_a_page() {
+    let too_wide = |page: &Page| {
+        let steps = blocks::parse(&page.text)
+            .unwrap_or_default()
+            .into_iter()
+            .flat_map(|block| block.steps);
+        // With `$ ` or `> ` in front.
+        let wide = steps.filter(|step| step.command.lines().any(|line| line.chars().count() + 2 > WIDTH));
+        wide.map(|step| format!("{}:{}: break the line: {}", page.name, step.line, step.command))
+            .collect::<Vec<_>>()
+    };
+    none(all().iter().flat_map(too_wide).collect());
+}
+
 #[test]
 fn every_exercise_is_shown_and_compiled() {
     let listed = fs::read_to_string(folder().join("tests/exercises.rs")).unwrap();
