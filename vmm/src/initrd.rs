@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
+use crate::machine::Kind;
 use crate::vm::Start;
 use crate::{cpio, layout, mapped, memory};
 
@@ -74,24 +75,39 @@ pub const INIT_PATH: &[u8] = b"/.lab/init";
 
 /// Puts the initrd at the top of guest memory, above the kernel that ends at `kernel_end`; behind it, where `start` asks
 /// for one, an archive with the lab's init. A kernel unpacks archives one after the other, as if they were one.
-pub fn place(memory: &GuestMemoryMmap, source: &Source, start: &Start, kernel_end: u64) -> Result<Placed, Error> {
+///
+/// The lab kernel reads an archive where it lies, so its pages are mapped from the file. Linux unpacks it once and then has its pages
+/// for free memory, after it has overwritten each: pages of the file would be copied then, one by one, at the price of some exits
+/// each. So on a PC it is read.
+pub fn place(
+    memory: &GuestMemoryMmap,
+    source: &Source,
+    start: &Start,
+    machine: Kind,
+    kernel_end: u64,
+) -> Result<Placed, Error> {
     let init = if start.init { init_archive(start)? } else { Vec::new() };
     match source {
         Source::Archive(path) => {
-            let (file, size) = open_archive(path)?;
-            mapped::INITRD.expect().map_err(|source| Error::Read {
+            let failed = |source| Error::Read {
                 path: path.clone(),
                 source,
-            })?;
-            if init.is_empty() {
-                let placed = find_room(memory, size, kernel_end)?;
-                memory::map_file(memory, placed.address, &file, 0, size)?;
-                return Ok(placed);
-            }
-            // NULs between archives are passed over, so the second may start at the next page.
-            let whole = size.next_multiple_of(layout::PAGE);
+            };
+            let (mut file, size) = open_archive(path)?;
+            // NULs between archives are passed over, so a second may start at the next page.
+            let whole = if start.init {
+                size.next_multiple_of(layout::PAGE)
+            } else {
+                size
+            };
             let placed = find_room(memory, whole + init.len() as u64, kernel_end)?;
-            memory::map_file(memory, placed.address, &file, 0, size)?;
+            match machine {
+                Kind::Bare => {
+                    mapped::INITRD.expect().map_err(failed)?;
+                    memory::map_file(memory, placed.address, &file, 0, size, &mapped::INITRD)?;
+                }
+                Kind::Pc => memory.read_exact_volatile_from(GuestAddress(placed.address), &mut file, size as usize)?,
+            }
             memory.write_slice(&init, GuestAddress(placed.address + whole))?;
             Ok(placed)
         }

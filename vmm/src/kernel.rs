@@ -1,7 +1,7 @@
 //! Loading a kernel: an ELF file (the lab kernel, a Linux `vmlinux`) or a Linux `bzImage`.
 //!
 //! Both say in their own headers where in guest-physical memory they want to lie and where execution starts.
-//! linux-loader reads the headers and copies the bytes.
+//! linux-loader reads the headers and then the bytes, most of which [`kernel_file`](crate::kernel_file) maps instead.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
@@ -12,6 +12,7 @@ use linux_loader::loader::elf::PvhBootCapability;
 use linux_loader::loader::{self, BzImage, Elf, KernelLoader, KernelLoaderResult};
 use vm_memory::{GuestAddress, GuestMemoryMmap, ReadVolatile};
 
+use crate::kernel_file::KernelFile;
 use crate::layout;
 
 const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
@@ -89,7 +90,7 @@ pub enum Error {
     },
 }
 
-/// Copies `kernel` to where it wants to lie in guest memory; `pvh` asks for its PVH entry.
+/// Puts `kernel` where it wants to lie in guest memory; `pvh` asks for its PVH entry.
 pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel, pvh: bool) -> Result<Loaded, Error> {
     match kernel {
         Kernel::Lab => load_image(
@@ -99,7 +100,8 @@ pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel, pvh: bool) -> Result<Load
             pvh,
         ),
         Kernel::File(path) => {
-            let mut file = File::open(path).map_err(|source| Error::Read {
+            let file = File::open(path).and_then(|file| KernelFile::new(file, memory));
+            let mut file = file.map_err(|source| Error::Read {
                 path: path.clone(),
                 source,
             })?;
@@ -108,7 +110,7 @@ pub fn load(memory: &GuestMemoryMmap, kernel: &Kernel, pvh: bool) -> Result<Load
     }
 }
 
-/// Copies the kernel in `image` to where it wants to lie; `path` is what messages call it.
+/// Puts the kernel in `image` where it wants to lie; `path` is what messages call it.
 pub fn load_image<F: Read + ReadVolatile + Seek>(
     memory: &GuestMemoryMmap,
     image: &mut F,

@@ -16,6 +16,7 @@ pub mod initrd;
 pub mod input;
 pub mod interrupts;
 pub mod kernel;
+pub mod kernel_file;
 pub mod layout;
 pub mod ledger;
 pub mod listing;

@@ -189,11 +189,18 @@ fn name(mapping: &MmapRegion) {
 }
 
 /// Puts `length` bytes of `file` from `offset` on into guest memory at `address` without copying them. Both are
-/// page-aligned.
+/// page-aligned. `role` is what the file is to the guest, and expected already ([`mapped::File::expect`]).
 ///
 /// A private mapping: the guest reads the host's page cache, shared with every other VM that maps the file, until it
 /// writes, which gets it a copy of that page. The file never changes.
-pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64, length: u64) -> Result<(), Error> {
+pub fn map_file(
+    memory: &GuestMemoryMmap,
+    address: u64,
+    file: &File,
+    offset: u64,
+    length: u64,
+    role: &mapped::File,
+) -> Result<(), Error> {
     let whole = length.next_multiple_of(layout::PAGE);
     let slice = memory
         .get_slice(GuestAddress(address), whole as usize)
@@ -218,7 +225,8 @@ pub fn map_file(memory: &GuestMemoryMmap, address: u64, file: &File, offset: u64
     }
     if whole > 0 {
         // SAFETY: inside the mapping that was just made.
-        mapped::ends_at(unsafe { start.cast::<u8>().add((whole - layout::PAGE) as usize) });
+        let last = unsafe { start.cast::<u8>().add((whole - layout::PAGE) as usize) };
+        role.lies(start.cast(), last);
     }
     Ok(())
 }
@@ -265,7 +273,7 @@ mod tests {
         let memory = reserve(4 << 20).unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"from the file").unwrap();
-        map_file(&memory, 0x20_0000, &file, 0, 13).unwrap();
+        map_file(&memory, 0x20_0000, &file, 0, 13, &mapped::INITRD).unwrap();
         let mut read = [0u8; 14];
         memory.read_slice(&mut read, GuestAddress(0x20_0000)).unwrap();
         assert_eq!(&read, b"from the file\0");

@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> Result<End, Error> {
     let memory = memory::reserve(state.memory)?;
     let mut offset = memory_at;
     for run in &state.runs {
-        memory::map_file(&memory, run.start, &image, offset, run.length())?;
+        memory::map_file(&memory, run.start, &image, offset, run.length(), &mapped::SNAPSHOT)?;
         offset += run.length();
     }
     drop(image);

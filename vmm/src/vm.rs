@@ -238,7 +238,7 @@ pub fn run(config: &Config) -> Result<End, Error> {
 
     // ANCHOR: load
     let kernel = kernel::load(&memory, &config.kernel, config.pvh)?;
-    let initrd = initrd::place(&memory, &config.initrd, &config.start, kernel.end)?;
+    let initrd = initrd::place(&memory, &config.initrd, &config.start, config.machine, kernel.end)?;
     let line = command_line::build(config, marks.wanted() || config.snapshot.is_some());
     boot::write(&memory, kernel.setup_header, &line, initrd)?;
     // ANCHOR_END: load

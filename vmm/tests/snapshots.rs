@@ -289,3 +289,23 @@ fn an_initrd_cut_short_is_named() {
     cut_short(launch(&endless), Path::new(&initrd))
         .refused(status::BAD_INITRD, &["vmm: a page of the initrd", "cut short"]);
 }
+
+#[test]
+fn a_kernel_cut_short_is_named() {
+    if !kvm() {
+        return;
+    }
+    let files = Files::new();
+    // The second huge page of memory is a whole one of the file's. For ever: mov rax, [address]; jmp back.
+    const ADDRESS: u64 = 0x30_0000;
+    let endless = Code::new()
+        .say(b'!')
+        .raw(&[0x48, 0xa1])
+        .raw(&ADDRESS.to_le_bytes())
+        .raw(&[0xeb, 0xf4])
+        .raw(&vec![0x90; 4 << 20]);
+    let kernel = files.write("kernel", &endless.kernel());
+    let mut launcher = vmm();
+    launcher.args(["run", "--machine", "bare", "--kernel", &kernel, "x"]);
+    cut_short(launcher, Path::new(&kernel)).refused(status::NOT_A_KERNEL, &["vmm: a page of the kernel", "cut short"]);
+}

@@ -58,7 +58,15 @@ fn read(bytes: &[u8]) {
     let ram = memory::reserve(opened.state.memory).expect("a size that was checked");
     let mut offset = opened.memory_at;
     for run in &opened.state.runs {
-        memory::map_file(&ram, run.start, &opened.file, offset, run.length()).expect("a place that was checked");
+        memory::map_file(
+            &ram,
+            run.start,
+            &opened.file,
+            offset,
+            run.length(),
+            &vmm::mapped::SNAPSHOT,
+        )
+        .expect("a place that was checked");
         offset += run.length();
     }
 }
