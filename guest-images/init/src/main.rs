@@ -91,12 +91,14 @@ fn run(host: &Host) -> Result<u8, Failure> {
         host.try_clone().map_err(failed)?,
         File::open("/dev/urandom").map_err(failed)?,
     );
+    // Not every kernel has one.
+    let source = File::open(clone::SOURCE).ok();
     // SAFETY: between fork and exec the closure makes system calls and nothing else.
     unsafe {
         command.pre_exec(move || {
             // Here a snapshot may be taken. Who goes on behind this line may be a clone.
             host.mark(Phase::UserModeEntry);
-            clone::diverge(&host, &pool)
+            clone::diverge(&host, &pool, source.as_ref())
         });
     }
     let child = command.spawn().map_err(|error| Failure {
