@@ -154,7 +154,7 @@ mod tests {
         };
         Series {
             points: (0..=8).map(|step| point(up_to * step / 8)).collect(),
-            first_bytes: each,
+            first_bytes: Some(each),
             charged: Some(slope),
             available: None,
             stopped: None,

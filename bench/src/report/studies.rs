@@ -253,7 +253,9 @@ fn surface(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-fn line(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
+fn line(name: &str, found: &Value, whole: &Value) -> Vec<Vec<String>> {
+    let failed = |entry: &Value| entry["found"]["null_test"]["passed"] == false;
+    let doubted = list(&whole["contenders"]).iter().any(failed);
     let time = |value: &Value| value["p50"].as_u64().map_or_else(|| "-".to_owned(), words::duration);
     let relative: Option<Comparison> = serde_json::from_value(found["relative"].clone()).ok();
     vec![vec![
@@ -264,7 +266,11 @@ fn line(name: &str, found: &Value, _: &Value) -> Vec<Vec<String>> {
             .map_or_else(|| "-".to_owned(), words::axis_figure),
         time(&found["ns"]),
         time(&found["host_ns"]),
-        relative.map_or_else(|| "1".to_owned(), |found| words::ratio_with_interval(&found)),
+        match relative {
+            None => "1".to_owned(),
+            Some(_) if doubted => "no verdict".to_owned(),
+            Some(found) => words::ratio_with_interval(&found),
+        },
     ]]
 }
 

@@ -228,7 +228,7 @@ fn evaluate(points: Vec<Point>, stopped: Option<String>) -> Series {
         Some(point.charged_bytes? as f64)
     };
     Series {
-        first_bytes: charge(1).zip(charge(0)).map_or(0.0, |(one, none)| one - none),
+        first_bytes: charge(1).zip(charge(0)).map(|(one, none)| one - none),
         points,
         charged,
         available,
@@ -261,7 +261,9 @@ fn text(study: &Study<Density>, folder: &Path, chart: &Path) -> String {
             table.add_row([
                 label.clone(),
                 series.points.last().map_or(0, |point| point.instances).to_string(),
-                words::bytes(series.first_bytes.max(0.0) as u64),
+                series
+                    .first_bytes
+                    .map_or("-".into(), |bytes| words::bytes(bytes.max(0.0) as u64)),
                 slope(series.charged),
                 slope(series.available),
             ]);
@@ -310,9 +312,23 @@ mod tests {
             ],
             None,
         );
-        assert_eq!(series.first_bytes, 5000.0);
+        assert_eq!(series.first_bytes, Some(5000.0));
         assert_eq!(series.charged.unwrap().bytes, 1000.0);
         assert_eq!(series.available.unwrap().bytes, 1000.0);
         assert_eq!(series.charged.unwrap().intercept_bytes, 4050.0);
+    }
+
+    #[test]
+    fn without_an_account_nothing_is_said_of_the_charge() {
+        let point = |instances| Point {
+            instances,
+            charged_bytes: None,
+            kernel_bytes: None,
+            available_bytes: 10_000_000 - 1000 * instances,
+            merged_bytes: None,
+        };
+        let series = evaluate((0..5).map(point).collect(), None);
+        assert_eq!((series.first_bytes, series.charged), (None, None));
+        assert_eq!(series.available.unwrap().bytes, 1000.0);
     }
 }

@@ -287,6 +287,12 @@ fn text(study: &Study<Line>, folder: &Path, chart: &Path) -> String {
     let paper = Paper::of_stdout();
     let header = ["way", "exits", "time", "in the VMM", "n", "serial port takes × (95%)"];
     let mut table = table::table(paper, &header, |index| index > 0);
+    let trusted = study.of(WAYS[0].name).is_none() || trusted(study);
+    let relative = |line: &Line| match &line.relative {
+        None => "1".into(),
+        Some(_) if !trusted => "no verdict".into(),
+        Some(found) => words::ratio_with_interval(found),
+    };
     for (name, line) in study.measured() {
         table.add_row([
             name.to_owned(),
@@ -294,26 +300,29 @@ fn text(study: &Study<Line>, folder: &Path, chart: &Path) -> String {
             words::duration(line.ns.p50),
             words::duration(line.host_ns.p50),
             line.ns.n.to_string(),
-            line.relative.as_ref().map_or("1".into(), words::ratio_with_interval),
+            relative(line),
         ]);
     }
-    let doubts = match study.of(WAYS[0].name).is_none() || trusted(study) {
+    let doubts = match trusted {
         true => String::new(),
         false => {
             "The serial port differs from itself or scatters too far: the counts stand, no verdict on the times.\n"
                 .into()
         }
     };
-    let bytes = study.measured().next().map_or(0, |(_, line)| line.bytes);
+    let footer = footer(study, folder, Some(chart));
+    let Some((_, line)) = study.measured().next() else {
+        return "No guest printed here.\n\n".to_owned() + &footer;
+    };
     let title = table::paragraph(
         &format!(
-            "One line of {bytes} bytes, medians (KVM backend {}):",
-            study.provenance.kvm_backend
+            "One line of {} bytes, medians (KVM backend {}):",
+            line.bytes, study.provenance.kvm_backend
         ),
         0,
         paper,
     );
-    title + &table::lines(&table) + "\n" + &doubts + &footer(study, folder, Some(chart))
+    title + &table::lines(&table) + "\n" + &doubts + &footer
 }
 
 #[cfg(test)]

@@ -134,9 +134,21 @@ fn weigh(
                 contender: &*contender,
                 variant,
             };
-            let round = once(bench, &with, Some(variant.what), options.instances)?;
-            bench.note(&round)?;
-            found.push(round);
+            match once(bench, &with, Some(variant.what), options.instances) {
+                Ok(round) => {
+                    bench.note(&round)?;
+                    found.push(round);
+                }
+                // The thing cannot be told then; the rest of the ledger can.
+                Err(Error::NotIdle { complaint, .. }) => {
+                    let unknown = format!("What is not known: {}.", variant.what);
+                    // Once, though each round's complaint has other names in it.
+                    if !bench.notes.iter().any(|note| note.starts_with(&unknown)) {
+                        bench.notes.push(format!("{unknown} Its launcher {complaint}"));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     if rounds.is_empty() {

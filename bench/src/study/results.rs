@@ -216,8 +216,8 @@ pub struct Density {
 pub struct Series {
     /// Readings by size, the empty host first.
     pub points: Vec<Point>,
-    /// What the first instance was charged.
-    pub first_bytes: f64,
+    /// What the first instance was charged. None without an accounting cgroup.
+    pub first_bytes: Option<f64>,
     /// Marginal memory by the accounting cgroup: user pages and kernel memory charged.
     pub charged: Option<Slope>,
     /// Marginal memory by the host's MemAvailable: also what nobody is charged for, and everybody else's noise.
