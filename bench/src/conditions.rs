@@ -79,7 +79,7 @@ pub struct Conditions {
     /// Share of the processors' time that was stolen.
     pub steal: Option<f64>,
     /// Share of the processors' time in which they worked for neither the lab nor what it launched. None in results of an older lab.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_others: Option<f64>,
     /// Each bound that was passed, with the figure. Empty: nothing disturbed the run beyond them.
     pub disturbed: Vec<String>,
