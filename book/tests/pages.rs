@@ -171,6 +171,29 @@ fn every_command_block_follows_the_rules() {
     );
 }
 
+/// The test of the blocks sets variables that keep it from touching the machine's own containers; a reader has none of them.
+#[test]
+fn commands_need_no_variable_that_only_the_test_sets() {
+    let uses = |page: &Page| {
+        let steps = blocks::parse(&page.text)
+            .unwrap_or_default()
+            .into_iter()
+            .flat_map(|block| block.steps);
+        let only_ours =
+            |step: &blocks::Step| step.command.contains("$CONTAINER_") || step.command.contains("$XDG_RUNTIME");
+        steps
+            .filter(only_ours)
+            .map(|step| {
+                format!(
+                    "{}:{}: a reader has no such variable: {}",
+                    page.name, step.line, step.command
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    none(all().iter().flat_map(uses).collect());
+}
+
 /// What a page shows of a line on a screen: behind it a reader has to scroll, and misses the option the chapter is about.
 const WIDTH: usize = 96;
 

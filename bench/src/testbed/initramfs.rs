@@ -136,6 +136,8 @@ impl Initramfs {
     pub fn program(&mut self, program: &str) -> Result<(), Error> {
         let path = on_path(program).ok_or_else(|| Error::NoProgram(program.to_owned()))?;
         self.host(&path, &path)?;
+        // Its folder may be one that nobody looks in there; and before busybox's of that name.
+        self.link(&Path::new("/bin").join(program), &path)?;
         if program.starts_with("qemu-system-") {
             self.firmware_of(&path)?;
         }
