@@ -267,6 +267,13 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_found_by_its_name_alone() {
+        let mut initramfs = Initramfs::default();
+        initramfs.program("env").unwrap();
+        assert!(initramfs.holds(Path::new("/bin/env")));
+    }
+
+    #[test]
     fn a_missing_program_is_named() {
         let error = Initramfs::default().program("no-such-program").unwrap_err();
         assert!(error.to_string().contains("no-such-program"), "{error}");
