@@ -26,7 +26,8 @@ const MOST_IO_PRESSURE: f64 = 0.10;
 /// Share of processor time the hypervisor below gave to others (proc_stat(5), `steal`).
 const MOST_STEAL: f64 = 0.01;
 /// Share of all processors' time in which they worked for neither the lab nor what it launched. The kernel's own threads, which
-/// tidy up behind launches, are in it, and so are the daemons an engine leaves a container to.
+/// tidy up behind launches (about a hundredth, in a race and in a study alike), are in it, and so are the daemons an engine leaves
+/// a container to.
 const MOST_FOR_OTHERS: f64 = 0.10;
 
 /// What tasks wait for.

@@ -20,6 +20,7 @@ use clap::Args;
 use protocol::marks::monotonic_ns;
 use serde::Serialize;
 
+use crate::conditions::{Conditions, Reading};
 use crate::contenders;
 use crate::image::{self, Image};
 use crate::interrupt::Interrupt;
@@ -72,7 +73,7 @@ pub enum Error {
 }
 
 /// Medians, in nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Overhead {
     /// Launches of each kind.
     pub n: u32,
@@ -88,6 +89,8 @@ pub struct Overhead {
     pub harness_whole_ns: f64,
     /// Median of the differences between neighbours.
     pub whole_difference_ns: f64,
+    /// What else the machine did meanwhile.
+    pub conditions: Conditions,
 }
 
 impl fmt::Display for Overhead {
@@ -131,7 +134,12 @@ impl fmt::Display for Overhead {
             shown(self.whole_difference_ns),
             shown(BUDGET_NS)
         );
-        f.write_str(table::paragraph(&told, 0, paper).trim_end())
+        let told = table::paragraph(&told, 0, paper)
+            + &self
+                .conditions
+                .note()
+                .map_or(String::new(), |note| table::paragraph(&note, 0, paper));
+        f.write_str(told.trim_end())
     }
 }
 
@@ -146,6 +154,7 @@ pub fn measure(arguments: &Arguments, interrupt: &Interrupt) -> Result<Overhead,
     let image = Image::build()?;
     let program = image.program();
     let gap = Duration::from_millis(arguments.gap_ms);
+    let before = Reading::now();
     let (mut bare, mut harness) = (Vec::new(), Vec::new());
     for round in 0..arguments.runs + WARMUPS {
         // Either way first as often as the other.
@@ -183,6 +192,7 @@ pub fn measure(arguments: &Arguments, interrupt: &Interrupt) -> Result<Overhead,
         bare_whole_ns: of(bare, |times| times.1),
         harness_whole_ns: of(harness, |times| times.1),
         whole_difference_ns: difference(|times| times.1),
+        conditions: before.until_now(&[]),
     })
 }
 
