@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::accounting::Accounting;
-use crate::conditions::Reading;
+use crate::conditions::{self, Reading};
 use crate::contenders::{self, Contender, Request, Setup, Skipped};
 use crate::evaluate::{self, Known};
 use crate::image::{self, Image};
@@ -157,7 +157,7 @@ pub fn compare(options: &Options, interrupt: &Interrupt) -> Result<Done, Error> 
     );
     let ran = run(&mut race, options.runs, null, accounting.as_ref());
     let (samples, failed) = race.finish();
-    reading.close(&mut provenance, &[]);
+    reading.close(&mut provenance, &conditions::daemons(&options.contenders));
 
     // Whatever ended the race, what was measured until then is evaluated and kept.
     let interrupted = match &ran {

@@ -26,19 +26,29 @@ const MOST_IO_PRESSURE: f64 = 0.10;
 /// Share of processor time the hypervisor below gave to others (proc_stat(5), `steal`).
 const MOST_STEAL: f64 = 0.01;
 /// Share of all processors' time in which they worked for neither the lab nor what it launched. The kernel's own threads, which
-/// tidy up behind launches (about a hundredth, in a race and in a study alike), are in it, and so are the daemons an engine leaves
-/// a container to.
+/// tidy up behind launches (about a hundredth, in a race and in a study alike), are in it.
 const MOST_FOR_OTHERS: f64 = 0.10;
 
-/// What tasks wait for.
+/// What a series may take up itself, so that it tells nothing of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// A processor.
+    /// Tasks wait for a processor.
     Processor,
-    /// Memory that must be freed first.
+    /// Tasks wait for memory that must be freed first.
     Memory,
-    /// A disk.
+    /// Tasks wait for a disk.
     Disk,
+    /// Programs work for the series that nobody in it waits for, so that their processor time cannot be told from others'.
+    Daemons,
+}
+
+/// Contenders whose containers are left to a daemon of theirs.
+const WITH_DAEMONS: [&str; 2] = ["podman", "docker"];
+
+/// [`Resource::Daemons`], when one of these contenders has any.
+pub fn daemons(contenders: &[String]) -> Vec<Resource> {
+    let any = contenders.iter().any(|name| WITH_DAEMONS.contains(&name.as_str()));
+    any.then_some(Resource::Daemons).into_iter().collect()
 }
 
 /// One look at the machine.
@@ -102,7 +112,7 @@ impl Reading {
         }
     }
 
-    /// What happened since. What the series itself makes tasks wait for, `own`, is told and not held against the run.
+    /// What happened since. What the series itself takes up, `own`, is told and not held against the run.
     pub fn until_now(&self, own: &[Resource]) -> Conditions {
         self.until(&Reading::now(), own)
     }
@@ -127,25 +137,29 @@ impl Reading {
             // The kernel counts one of the two by sampling: a little less than nothing is nothing.
             Some((passed.busy as f64 - own).max(0.0) / passed.all as f64)
         });
-        let waited = |what: Resource, share: Option<f64>| share.filter(|_| !own.contains(&what));
+        let telling = |what: Resource, share: Option<f64>| share.filter(|_| !own.contains(&what));
         let bounds = [
             (
-                waited(Resource::Processor, cpu_pressure),
+                telling(Resource::Processor, cpu_pressure),
                 MOST_CPU_PRESSURE,
                 "tasks waited for a processor",
             ),
             (
-                waited(Resource::Memory, memory_pressure),
+                telling(Resource::Memory, memory_pressure),
                 MOST_MEMORY_PRESSURE,
                 "tasks waited for memory",
             ),
             (
-                waited(Resource::Disk, io_pressure),
+                telling(Resource::Disk, io_pressure),
                 MOST_IO_PRESSURE,
                 "tasks waited for disks",
             ),
             (steal, MOST_STEAL, "the hypervisor took processors away"),
-            (for_others, MOST_FOR_OTHERS, "processors worked for others"),
+            (
+                telling(Resource::Daemons, for_others),
+                MOST_FOR_OTHERS,
+                "processors worked for others",
+            ),
         ];
         let mut disturbed: Vec<String> = bounds
             .into_iter()
@@ -285,6 +299,11 @@ mod tests {
         let quiet = reading(0, 0, 0.0, 0.0, 0);
         let own = quiet.until(&reading(10, 9_000_000, 18.0, 18.0, 0), &[Resource::Processor]);
         assert_eq!((own.cpu_pressure, own.note()), (Some(0.9), None));
+        let engine = [Resource::Daemons];
+        assert_eq!(quiet.until(&reading(10, 0, 18.0, 12.0, 0), &engine).note(), None);
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(daemons(&names(&["crun", "podman"])), engine);
+        assert_eq!(daemons(&names(&["crun", "vm"])), []);
         let others = quiet.until(&reading(10, 9_000_000, 18.0, 12.0, 0), &[Resource::Processor]);
         assert_eq!(
             others.disturbed,

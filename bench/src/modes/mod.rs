@@ -18,7 +18,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::compare::{self, Options};
-use crate::conditions::{Reading, Resource};
+use crate::conditions::{self, Reading, Resource};
 use crate::contenders::{self, Contender as Launched, Request, Setup, Skipped};
 use crate::evaluate::{self, Known};
 use crate::image::{self, Image};
@@ -276,7 +276,8 @@ pub fn measure(arguments: &Arguments, options: &Options, interrupt: &Interrupt) 
         }
     }
     let (samples, failed) = runner.finish();
-    reading.close(&mut provenance, &waiting_of_its_own(&modes));
+    let own = [waiting_of_its_own(&modes), conditions::daemons(&options.contenders)].concat();
+    reading.close(&mut provenance, &own);
     let interrupted = match ran {
         Ok(()) => None,
         Err(race::Error::Interrupted) => {

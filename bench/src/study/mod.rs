@@ -22,7 +22,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::accounting::{self, Accounting};
-use crate::conditions::{Reading, Resource};
+use crate::conditions::{self, Reading, Resource};
 use crate::contenders::{self, Contender, NAMES, Setup};
 use crate::image::{self, Image};
 use crate::interrupt::Interrupt;
@@ -177,8 +177,8 @@ struct Bench {
     provenance: Provenance,
     /// The machine before the study.
     before: Reading,
-    /// What the study itself makes tasks wait for.
-    own_waiting: Vec<Resource>,
+    /// What the study itself takes up.
+    own: Vec<Resource>,
     notes: Vec<String>,
 }
 
@@ -213,7 +213,7 @@ impl Bench {
             },
             // Behind the image and the accounting, which are nobody's measurement.
             before: Reading::now(),
-            own_waiting: Vec::new(),
+            own: conditions::daemons(contenders),
             notes,
         })
     }
@@ -246,7 +246,7 @@ impl Bench {
 
     /// Writes the findings, and with them whether others disturbed the study.
     fn finish<T: Serialize>(mut self, contenders: Vec<Entry<T>>) -> Result<(Study<T>, PathBuf), Error> {
-        self.before.close(&mut self.provenance, &self.own_waiting);
+        self.before.close(&mut self.provenance, &self.own);
         let study = Study {
             schema: SCHEMA,
             study: self.name.into(),

@@ -100,7 +100,9 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String, Error> {
     let lessons: Vec<&Lesson> = LESSONS.iter().filter(chosen).collect();
     let mut bench = Bench::set_up("cost", &options.common, &names, u64::from(options.runs))?;
     bench.provenance.gap_ms = options.gap_ms;
-    bench.own_waiting = lessons.iter().filter_map(|lesson| lesson.need.waiting()).collect();
+    bench
+        .own
+        .extend(lessons.iter().filter_map(|lesson| lesson.need.waiting()));
     let equipments = Equipments::make(&lessons, &bench.image);
     let mut ready: Vec<Box<dyn Contender>> = Vec::new();
     let mut skipped: BTreeMap<String, Skipped> = BTreeMap::new();
