@@ -106,10 +106,12 @@ fn map_aligned(length: usize) -> Result<MmapRegion, MmapRegionError> {
     }
     let skip = start.addr().next_multiple_of(layout::HUGE_PAGE as usize) - start.addr();
     // SAFETY: `skip` is less than a huge page, so `length` bytes from there on are inside the mapping made above, which nobody
-    // else knows of and nobody unmaps. The advice changes no content; a kernel without huge pages refuses it, and nothing is
-    // lost.
+    // else knows of; what is unmapped lies before and behind them, and the rest nobody unmaps. The advice changes no content; a
+    // kernel without huge pages refuses it, and nothing is lost.
     unsafe {
-        let aligned = start.add(skip);
+        let aligned = start.byte_add(skip);
+        libc::munmap(start, skip);
+        libc::munmap(aligned.byte_add(length), layout::HUGE_PAGE as usize - skip);
         libc::madvise(aligned, length, libc::MADV_HUGEPAGE);
         MmapRegion::build_raw(aligned.cast(), length, ACCESS, FLAGS)
     }

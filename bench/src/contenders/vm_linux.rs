@@ -121,7 +121,7 @@ impl Contender for VmLinux {
     }
 
     fn guest_file(&self) -> Option<&Path> {
-        Some(&self.initrd)
+        Some(&self.kernel)
     }
 
     fn has_a_kernel_of_its_own(&self) -> bool {

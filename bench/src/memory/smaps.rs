@@ -152,9 +152,9 @@ pub fn guest_memory(pid: u32, file: &Path) -> Result<Guest, Error> {
     find_guest(&text, file).ok_or(Error::NoGuestMemory(pid))
 }
 
-/// The mapping with the guest's name, or of a guest's size, and on both sides of it, without a gap, more of that name and
-/// of the file: `vmm` lays the initrd over the end of guest memory instead of copying it there, and a snapshot over all
-/// that was touched. No other file counts: what the loader put behind guest memory may well be the VMM's own program.
+/// The mapping with the guest's name, or of a guest's size, and on both sides of it, without a gap, more of that name or kind and
+/// of the file: instead of copying it there, `vmm` lays the lab kernel's initrd over the end of guest memory, most of a Linux over
+/// its beginning, and a snapshot over all that was touched. No other file counts: what the loader put behind guest memory may well be the VMM's own program.
 fn find_guest(smaps: &str, file: &Path) -> Option<Guest> {
     let mappings = mappings(smaps);
     let named = mappings.iter().position(|mapping| mapping.line.contains(GUEST_MEMORY));
@@ -166,7 +166,10 @@ fn find_guest(smaps: &str, file: &Path) -> Option<Guest> {
         (largest.pages.configured >= PLAINLY_GUEST_MEMORY).then_some(index)
     };
     let first = named.or_else(large)?;
-    let belongs = |index: usize| mappings[index].line.contains(GUEST_MEMORY) || mappings[index].maps(file);
+    let belongs = |index: usize| {
+        let mapping = &mappings[index];
+        mapping.line.contains(GUEST_MEMORY) || mapping.maps(file) || mapping.is_promised()
+    };
     let follows = |index: usize| mappings[index].is_behind(&mappings[index - 1]);
     let mut start = first;
     while start > 0 && follows(start) && belongs(start - 1) {
@@ -189,6 +192,8 @@ struct Mapping<'a> {
     /// Its first line: addresses, permissions, offset, device, inode, name.
     line: &'a str,
     pages: Guest,
+    /// Made with MAP_NORESERVE.
+    unreserved: bool,
 }
 
 impl Mapping<'_> {
@@ -203,6 +208,11 @@ impl Mapping<'_> {
         }
     }
 
+    /// Memory of no file, and without a name, that was never reserved: of what `vmm` maps, only guest memory is like that.
+    fn is_promised(&self) -> bool {
+        self.unreserved && self.line.split_whitespace().count() == 5
+    }
+
     /// Five fields stand before the path, which may hold spaces itself.
     fn maps(&self, file: &Path) -> bool {
         file.to_str()
@@ -215,11 +225,16 @@ fn mappings(smaps: &str) -> Vec<Mapping<'_>> {
     for line in smaps.lines() {
         if !line.split(' ').next().unwrap_or_default().ends_with(':') {
             let pages = Guest::default();
-            mappings.push(Mapping { line, pages });
+            mappings.push(Mapping {
+                line,
+                pages,
+                unreserved: false,
+            });
         } else if let Some(mapping) = mappings.last_mut() {
             mapping.pages.configured += value(line, "Size:").unwrap_or(0);
             mapping.pages.touched += value(line, "Rss:").unwrap_or(0);
             mapping.pages.anonymous += value(line, "Anonymous:").unwrap_or(0);
+            mapping.unreserved |= line.starts_with("VmFlags:") && line.split(' ').any(|flag| flag == "nr");
         }
     }
     mappings
@@ -290,6 +305,19 @@ mod tests {
             anonymous: 0,
         };
         assert_eq!(find_guest(&both, initrd), Some(expected));
+    }
+
+    #[test]
+    fn guest_memory_without_a_name_goes_on_below_the_kernel_that_lies_in_it() {
+        let size = |kib: u64, flags: &str| format!("Size: {kib} kB\nRss: {kib} kB\nVmFlags: rd wr {flags}\n");
+        let smaps = [
+            "7f00-7f10 rw-p 0 00:00 0\n".to_owned() + &size(8, "ac"),
+            "7f10-7f20 rw-p 0 00:00 0\n".to_owned() + &size(16384, "nr hg"),
+            "7f20-7f30 rw-p 0 08:01 99   /tmp/vmlinux\n".to_owned() + &size(6144, "nr"),
+            "7f30-7f40 rw-p 0 00:00 0\n".to_owned() + &size(65536, "nr hg"),
+        ];
+        let found = find_guest(&smaps.concat(), Path::new("/tmp/vmlinux")).unwrap();
+        assert_eq!(found.configured, (16384 + 6144 + 65536) * KIBIBYTE);
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! is what each further one adds. N are started in one accounting cgroup and stay idle; what the kernel has charged to it is
 //! read after each, kernel memory included: second-level page tables, KVM's structures, stacks of threads, open files. The
 //! weight is the slope over all but the first. Beside it stands what the processes' own books say, which know no kernel memory.
+//!
+//! Most of it is KVM's. On the backend pvm, which has no second level of page tables and shadows the guest's own: 910 KiB, 801 of them
+//! the kernel's. A static C program of one page and one vCPU that has executed one instruction: 525, 469 of them the kernel's. With 64 MiB
+//! of memory as the clone has: 679, since shadow paging keeps books on every page a guest could have; a clone of 8 MiB: 774. (16 of each.)
 
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
