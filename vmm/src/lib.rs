@@ -25,6 +25,7 @@ pub mod mapped;
 pub mod memory;
 pub mod mptable;
 pub mod paging;
+pub mod permission;
 pub mod ports;
 pub mod probe;
 pub mod processors;

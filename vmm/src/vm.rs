@@ -26,8 +26,8 @@ use crate::steps::Steps;
 use crate::vcpu::{self, End};
 use crate::watch::Watch;
 use crate::{
-    boot, command_line, cpuid, footprint, initrd, interrupts, kernel, layout, ledger, memory, mptable, processors, pvh,
-    registers, serial, snapshot, virtio,
+    boot, command_line, cpuid, footprint, initrd, interrupts, kernel, layout, ledger, memory, mptable, permission,
+    processors, pvh, registers, serial, snapshot, virtio,
 };
 
 /// What to run, and in what machine.
@@ -119,9 +119,7 @@ pub enum Error {
     )]
     NoKvm,
     /// KVM may not be used.
-    #[error(
-        "no permission to open /dev/kvm. Add yourself to its group (sudo usermod -aG kvm $USER, then log in again), or run as root"
-    )]
+    #[error("no permission to open /dev/kvm: {}", permission::cure())]
     NotPermitted,
     /// KVM cannot be opened for another reason.
     #[error("cannot open /dev/kvm: {0}")]

@@ -66,7 +66,7 @@ fn no_permission_for_kvm() {
     command.args(["run", "workload", "hello"]).uid(nobody).gid(nobody);
     finish(command, b"").refused(
         status::KVM_NOT_PERMITTED,
-        &["no permission to open /dev/kvm", "usermod"],
+        &["no permission to open /dev/kvm", "or run as root"],
     );
 }
 

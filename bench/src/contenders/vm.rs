@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use protocol::status;
+use vmm::permission;
 
 use super::{Contender, Request, Setup, Skipped, command, shown};
 use crate::equipment::Equipment;
@@ -90,15 +91,13 @@ pub fn no_devices() -> Skipped {
 
 /// What would let a VM run, when `vmm` ended with this status.
 pub fn fix(status: i32) -> String {
-    let fix = match u8::try_from(status) {
+    match u8::try_from(status) {
         Ok(status::NO_KVM) => {
             "load KVM: `modprobe kvm_intel` or `modprobe kvm_amd`; in a virtual machine, switch nested \
              virtualization on in its host"
+                .into()
         }
-        Ok(status::KVM_NOT_PERMITTED) => {
-            "let your user open /dev/kvm: `sudo usermod -aG kvm $USER` and log in anew, or run as root"
-        }
-        _ => "the message says what failed; `lab doctor` tests what KVM can do here",
-    };
-    fix.into()
+        Ok(status::KVM_NOT_PERMITTED) => permission::cure(),
+        _ => "the message says what failed; `lab doctor` tests what KVM can do here".into(),
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 
+use vmm::permission;
 use vmm::probe::{Probe, probe};
 
 use super::{Finding, Standing};
@@ -107,13 +108,14 @@ fn device() -> Finding {
                 "`vm` is skipped in comparisons.",
             );
             return finding.fix(match error.kind() {
-                ErrorKind::PermissionDenied => {
-                    "sudo usermod -aG kvm $USER, then log in anew (the group that owns /dev/kvm), or run as root"
+                ErrorKind::PermissionDenied => permission::cure(),
+                ErrorKind::NotFound if has_virtualization_flag() => {
+                    "sudo modprobe kvm_intel, or sudo modprobe kvm_amd".into()
                 }
-                ErrorKind::NotFound if has_virtualization_flag() => "sudo modprobe kvm_intel, or sudo modprobe kvm_amd",
                 _ => {
                     "switch virtualization (VT-x, AMD-V) on in the firmware; inside a VM, nested virtualization in its \
-                     host"
+                      host"
+                        .into()
                 }
             });
         }
