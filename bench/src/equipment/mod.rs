@@ -4,6 +4,7 @@
 //! Everything here is made for one study and goes with it. None of it is the host's own: the disk is a folder among the
 //! temporary files, the network lies in namespaces that no other process is in.
 
+pub mod apart;
 pub mod disk;
 pub mod peer;
 pub mod wire;

@@ -22,6 +22,7 @@ use container::network::netlink::Netlink;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
+use super::apart::Apart;
 use super::peer::Peer;
 use crate::contenders::Skipped;
 
@@ -48,6 +49,8 @@ pub struct Wire {
     host: NetworkNamespace,
     inside: NetworkNamespace,
     peer: Peer,
+    /// None on a machine of one processor.
+    apart: Option<Apart>,
     tap: Result<(), Skipped>,
 }
 
@@ -65,14 +68,16 @@ impl Wire {
         }
         let namespace = || NetworkNamespace::new().map_err(|error| failed(&error));
         let (host, inside) = (namespace()?, namespace()?);
+        let apart = Apart::on_this_machine().map_err(|error| failed(&error))?;
         let (peer, tap) = host
-            .inside(|| here(&inside))
+            .inside(|| here(&inside, apart.as_ref()))
             .map_err(|error| failed(&error))?
             .map_err(|error| failed(&error))?;
         let wire = Wire {
             host,
             inside,
             peer,
+            apart,
             tap: tap.map_err(|error| Skipped {
                 reason: format!("no tap can be made: {error}"),
                 fix: "load the module tun (`modprobe tun`), and see that /dev/net/tun is there".into(),
@@ -88,12 +93,35 @@ impl Wire {
     ///
     /// # Errors
     /// When it cannot go there, or cannot come back.
-    pub fn on<T>(&self, side: Side, act: impl FnOnce() -> T) -> Result<T, container::network::namespace::Error> {
+    fn on<T>(&self, side: Side, act: impl FnOnce() -> T) -> Result<T, container::network::namespace::Error> {
         let namespace = match side {
             Side::Host => &self.host,
             Side::Inside => &self.inside,
         };
         namespace.inside(act)
+    }
+
+    /// Launches something in one of the namespaces, where the peer leaves it a processor.
+    ///
+    /// # Errors
+    /// When the calling thread cannot go there, or cannot come back.
+    pub fn launch<T>(&self, side: Side, act: impl FnOnce() -> T) -> io::Result<T> {
+        let there = || match &self.apart {
+            Some(apart) => apart.as_a_program(act).map_err(io::Error::from),
+            None => Ok(act()),
+        };
+        self.on(side, there).map_err(io::Error::other)?
+    }
+
+    /// Who runs on which processor, in words.
+    pub fn processors(&self) -> String {
+        match &self.apart {
+            Some(apart) => format!(
+                "The peer has processor {} to itself, the contenders have the others",
+                apart.peer()
+            ),
+            None => "Peer and contenders share the one processor".into(),
+        }
     }
 
     /// The peer, as a program beside it finds it.
@@ -130,7 +158,7 @@ impl Drop for Wire {
 type Netlinked<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Builds the host's side; the calling thread is there.
-fn here(inside: &NetworkNamespace) -> Netlinked<(Peer, io::Result<()>)> {
+fn here(inside: &NetworkNamespace, apart: Option<&Apart>) -> Netlinked<(Peer, io::Result<()>)> {
     let netlink = Netlink::open()?;
     netlink.raise("lo")?;
     netlink.make_cable(CABLE, "eth0", inside.as_fd())?;
@@ -139,7 +167,11 @@ fn here(inside: &NetworkNamespace) -> Netlinked<(Peer, io::Result<()>)> {
     if tap.is_ok() {
         raise(&netlink, TAP, TAP_HERE)?;
     }
-    Ok((Peer::listen()?, tap))
+    let peer = match apart {
+        Some(apart) => apart.as_the_peer(Peer::listen)??,
+        None => Peer::listen()?,
+    };
+    Ok((peer, tap))
 }
 
 fn raise(netlink: &Netlink, name: &str, address: Ipv4Addr) -> Netlinked<()> {

@@ -76,7 +76,8 @@ impl Equipments {
         }
         if let Some(Ok(wire)) = &self.wire {
             notes.push(format!(
-                "net: TCP to a peer of the lab's on the host's side, one byte there and back, or 64 KiB at a time. {}.",
+                "net: TCP to a peer of the lab's on the host's side, one byte there and back, or 64 KiB at a time. {}. {}.",
+                wire.processors(),
                 seen(Equipment::Net(wire))
             ));
         }
@@ -128,10 +129,10 @@ impl<'a> AtWork<'a> {
     pub fn there<T>(&self, act: impl FnOnce() -> T) -> Result<T, race::Error> {
         match &self.equipment {
             Some(Equipment::Net(wire)) => {
-                let done = wire.on(self.contender.network_side(), act);
-                done.map_err(|error| race::Error::Prepare {
+                let done = wire.launch(self.contender.network_side(), act);
+                done.map_err(|source| race::Error::Prepare {
                     contender: self.name().into(),
-                    source: io::Error::other(error),
+                    source,
                 })
             }
             _ => Ok(act()),
