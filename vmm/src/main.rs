@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 use protocol::marks::Marks;
 use protocol::phase::Phase;
 use protocol::status;
@@ -17,23 +17,11 @@ use vmm::virtio::{Spec, disk, net};
 use vmm::vm::{self, Config, Start};
 use vmm::{empty, initrd, layout, restore, snapshot};
 
-/// Isolation by virtual hardware: a tiny KVM hypervisor.
-#[derive(Parser)]
-#[command(name = "vmm", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
+/// What to do.
 enum Command {
-    /// Boot a guest kernel that runs PROGRAM; end with its exit status
     Run(Run),
-    /// Boot as `run` does, stop at a mark and keep the machine in a file, to be restored any number of times
     Snapshot(Snapshot),
-    /// Go on from a snapshot
     Restore(Restore),
-    /// Create a VM of one page and one vCPU, execute one instruction, print a line: the floor under every VM's start
     Empty(Empty),
 }
 
@@ -190,10 +178,51 @@ fn size(text: &str) -> Result<u64, String> {
         .map_err(|error| error.to_string())
 }
 
+/// The command line. Every option takes the parser some microseconds to build, and a race starts this program hundreds of
+/// times: so those of a subcommand are built only once its name was read.
+fn command_line() -> clap::Command {
+    let subcommand = |name: &'static str, about: &'static str, options: fn(clap::Command) -> clap::Command| {
+        clap::Command::new(name).about(about).defer(options)
+    };
+    clap::Command::new("vmm")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Isolation by virtual hardware: a tiny KVM hypervisor")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(subcommand(
+            "run",
+            "Boot a guest kernel that runs PROGRAM; end with its exit status",
+            Run::augment_args,
+        ))
+        .subcommand(subcommand(
+            "snapshot",
+            "Boot as `run` does, stop at a mark and keep the machine in a file, to be restored any number of times",
+            Snapshot::augment_args,
+        ))
+        .subcommand(subcommand("restore", "Go on from a snapshot", Restore::augment_args))
+        .subcommand(subcommand(
+            "empty",
+            "Create a VM of one page and one vCPU, execute one instruction, print a line: the floor under every VM's start",
+            Empty::augment_args,
+        ))
+}
+
+fn parse() -> Result<Command, clap::Error> {
+    let matches = command_line().try_get_matches()?;
+    match matches.subcommand() {
+        Some(("run", options)) => Run::from_arg_matches(options).map(Command::Run),
+        Some(("snapshot", options)) => Snapshot::from_arg_matches(options).map(Command::Snapshot),
+        Some(("restore", options)) => Restore::from_arg_matches(options).map(Command::Restore),
+        Some(("empty", options)) => Empty::from_arg_matches(options).map(Command::Empty),
+        // The parser has refused whatever else there could be.
+        _ => Err(command_line().error(ErrorKind::InvalidSubcommand, "there is no such command")),
+    }
+}
+
 fn main() -> ExitCode {
     let started = protocol::marks::monotonic_ns();
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let command = match parse() {
+        Ok(command) => command,
         Err(error) => return usage(&error),
     };
     let marks_fd = match &command {
