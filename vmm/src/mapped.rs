@@ -78,13 +78,17 @@ impl File {
         }
     }
 
-    /// A piece of it lies from the page `first` to the page `last` in our memory, above the pieces before.
+    /// A piece of it lies from the page `first` to the page `last` in our memory. Whoever made the file ordered the pieces.
     pub fn lies(&self, first: *mut u8, last: *mut u8) {
         // Whoever maps does so alone, before the guest runs.
-        if self.first.load(Ordering::Acquire).is_null() {
+        let lowest = self.first.load(Ordering::Acquire);
+        if lowest.is_null() || first < lowest {
             self.first.store(first, Ordering::Release);
         }
-        self.last.store(last, Ordering::Release);
+        // Null is below every page.
+        if last > self.last.load(Ordering::Acquire) {
+            self.last.store(last, Ordering::Release);
+        }
     }
 
     /// Whether this address is between its first page and its last.

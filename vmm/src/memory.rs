@@ -110,7 +110,10 @@ fn map_aligned(length: usize) -> Result<MmapRegion, MmapRegionError> {
     // kernel without huge pages refuses it, and nothing is lost.
     unsafe {
         let aligned = start.byte_add(skip);
-        libc::munmap(start, skip);
+        // Most often there is nothing before them, and munmap(2) refuses nothing.
+        if skip > 0 {
+            libc::munmap(start, skip);
+        }
         libc::munmap(aligned.byte_add(length), layout::HUGE_PAGE as usize - skip);
         libc::madvise(aligned, length, libc::MADV_HUGEPAGE);
         MmapRegion::build_raw(aligned.cast(), length, ACCESS, FLAGS)
