@@ -1,5 +1,6 @@
 //! The three standard streams: the only open files the container shares with its caller.
 
+use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, RawFd};
 
 use nix::errno::Errno;
@@ -18,11 +19,20 @@ const PIPEFS: FsType = FsType(0x5049_5045);
 /// process was asked to do would stay half done.
 #[macro_export]
 macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
+    ($($argument:tt)*) => {
+        $crate::streams::say(format_args!($($argument)*))
+    };
+}
+
+/// What [`say!`](crate::say) does.
+pub fn say(line: std::fmt::Arguments) {
+    match writeln!(io::stdout(), "{line}") {
         // Nobody reads: then there is nothing to say.
-        let _ = writeln!(std::io::stdout(), $($argument)*);
-    }};
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write to standard output: {error}. A line of it is lost");
+        }
+        _ => {}
+    }
 }
 
 /// Checks the standard streams, and gives those that are pipes to `owner`, a user and a group of the host's.
