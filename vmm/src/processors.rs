@@ -125,18 +125,23 @@ pub fn run_all(processors: &mut [Processor], machine: &Machine, waker: &Waker, s
     result.into_inner().unwrap_or(Ok(End::Exit(0)))
 }
 
+/// Stack of a thread, in bytes. The default is 2 MiB: where it happens to lie at a multiple of that, which right below guest memory
+/// it does, the host's kernel takes its first touch for a wish to have a huge page, and clears and keeps all of it.
+const STACK: usize = 256 << 10;
+
 fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
     work: impl FnOnce() + Send + 'scope,
 ) -> Result<(), Error> {
-    match thread::Builder::new().name(name).spawn_scoped(scope, work) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(Error::Host {
+    let thread = thread::Builder::new().name(name).stack_size(STACK);
+    thread
+        .spawn_scoped(scope, work)
+        .map(drop)
+        .map_err(|source| Error::Host {
             what: "start a thread (the limit on processes may be reached: ulimit -u)",
             source,
-        }),
-    }
+        })
 }
 
 /// A thread's id, as tgkill(2) takes it.
