@@ -19,19 +19,40 @@ pub enum End {
     Stopped(Moment),
 }
 
+/// Base of the code segment and instruction pointer after a reset (SDM volume 3, "First Instruction Executed").
+const RESET_VECTOR: (u64, u64) = (0xffff_0000, 0xfff0);
+
+/// Where a guest triple-faulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// KVM left the registers as they were.
+    At {
+        /// Instruction pointer.
+        rip: u64,
+        /// Address of the last page fault.
+        cr2: u64,
+    },
+    /// AMD's processors leave the state of a vCPU undefined then (APM volume 2, "Shutdown Intercept"), so KVM resets it.
+    Lost,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::At { rip, cr2 } => write!(f, "at rip {rip:#x} (cr2 {cr2:#x})"),
+            Fault::Lost => f.write_str("(where is not known: on AMD its registers are lost with it)"),
+        }
+    }
+}
+
 /// The guest, or KVM, did something after which there is no going on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Triple fault.
     #[error(
-        "the guest triple-faulted at rip {rip:#x} (cr2 {cr2:#x}): an exception while it handled an exception, without a working handler. On hardware the machine would reset here. The guest kernel is broken, or is not built for this boot protocol"
+        "the guest triple-faulted {0}: an exception while it handled an exception, without a working handler. On hardware the machine would reset here. The guest kernel is broken, or is not built for this boot protocol"
     )]
-    TripleFault {
-        /// Instruction pointer, where KVM still tells it.
-        rip: u64,
-        /// Address of the last page fault.
-        cr2: u64,
-    },
+    TripleFault(Fault),
     /// KVM cannot emulate.
     #[error(
         "KVM cannot emulate the guest's instruction at rip {rip:#x} (internal error {suberror}; bytes {bytes}). On a KVM without VT-x or AMD-V kernel code is interpreted, and not every instruction is known: `lab doctor` tells which KVM this is; run such a kernel where the processor does the work"
@@ -111,10 +132,16 @@ fn sleep_until_killed() {
 
 fn triple_fault(vcpu: &VcpuFd) -> Error {
     mapped::check();
-    // Where the registers can no longer be read, 0 is what the message shows.
-    let rip = vcpu.get_regs().map_or(0, |registers| registers.rip);
-    let cr2 = vcpu.get_sregs().map_or(0, |registers| registers.cr2);
-    Error::TripleFault { rip, cr2 }
+    let place = match (vcpu.get_regs(), vcpu.get_sregs()) {
+        // Only a vCPU that was just reset is here: our guests start in 64-bit mode, where a code segment has no base.
+        (Ok(registers), Ok(special)) if (special.cs.base, registers.rip) == RESET_VECTOR => Fault::Lost,
+        (Ok(registers), Ok(special)) => Fault::At {
+            rip: registers.rip,
+            cr2: special.cr2,
+        },
+        _ => Fault::Lost,
+    };
+    Error::TripleFault(place)
 }
 
 fn not_emulated(vcpu: &mut VcpuFd) -> Error {

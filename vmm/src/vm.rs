@@ -209,7 +209,7 @@ impl Error {
             ) => status::BAD_SNAPSHOT,
             Error::Memory(memory::Error::Size(_)) => status::MEMORY_TOO_SMALL,
             Error::Initrd(_) => status::BAD_INITRD,
-            Error::Run(processors::Error::Vcpu(vcpu::Error::TripleFault { .. })) => status::TRIPLE_FAULT,
+            Error::Run(processors::Error::Vcpu(vcpu::Error::TripleFault(_))) => status::TRIPLE_FAULT,
             Error::Run(processors::Error::Vcpu(vcpu::Error::NotEmulated { .. })) => status::NOT_EMULATED,
             Error::Run(processors::Error::Vcpu(_)) => status::GUEST_MISBEHAVED,
             _ => status::LAUNCHER_FAILED,
