@@ -20,7 +20,7 @@ pub enum End {
 }
 
 /// Base of the code segment and instruction pointer after a reset (SDM volume 3, "First Instruction Executed").
-const RESET_VECTOR: (u64, u64) = (0xffff_0000, 0xfff0);
+pub(crate) const RESET_VECTOR: (u64, u64) = (0xffff_0000, 0xfff0);
 
 /// Where a guest triple-faulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use protocol::marks::monotonic_ns;
 use super::Ledger;
 use super::entry::{Entry, Reason};
 use crate::machine::Machine;
+use crate::vcpu::RESET_VECTOR;
 
 /// Exits kept in memory before they are written: 4 MiB of them.
 const CHUNK: usize = 1 << 16;
@@ -41,7 +42,10 @@ impl Account {
         let now = monotonic_ns();
         if let Some(mut entry) = self.open.take() {
             entry.host_ns = now - entry.left_ns;
-            entry.rip = vcpu.sync_regs().regs.rip;
+            let rip = vcpu.sync_regs().regs.rip;
+            // Not where the guest was: KVM for AMD has reset the vCPU.
+            let lost = entry.reason == Reason::Shutdown && rip == RESET_VECTOR.1;
+            entry.rip = (!lost).then_some(rip);
             self.entries.push(entry);
             if self.entries.len() == CHUNK {
                 self.hand_over();
@@ -68,7 +72,7 @@ impl Account {
             device,
             address,
             bytes,
-            rip: 0,
+            rip: None,
         });
         if reason == Reason::Halt {
             // On a machine without interrupts nothing follows this but the VMM's end by a signal: write while we can.

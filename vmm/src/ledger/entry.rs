@@ -93,8 +93,9 @@ pub struct Entry {
     /// How many bytes it moved: the width of the access times its repetitions.
     pub bytes: u32,
     /// The guest's instruction pointer as KVM leaves it: at the instruction, or, where KVM had carried it out before it
-    /// asked us (a store to a device), at the next.
-    pub rip: u64,
+    /// asked us (a store to a device), at the next. None where it is not known: a triple
+    /// fault on AMD takes it along, and a halt for ever is written down before anybody asks.
+    pub rip: Option<u64>,
 }
 
 impl Entry {
@@ -121,8 +122,10 @@ impl Entry {
         if reason.has_address() {
             write!(to, r#","address":"{address:#x}","bytes":{bytes}"#)?;
         }
-        write!(to, r#","rip":"{rip:#x}""#)?;
-        if let Some(place) = symbols.at(*rip) {
+        if let Some(rip) = rip {
+            write!(to, r#","rip":"{rip:#x}""#)?;
+        }
+        if let Some(place) = rip.and_then(|rip| symbols.at(rip)) {
             write!(to, r#","symbol":{}"#, quoted(&place.to_string()))?;
         }
         writeln!(to, "}}")
@@ -159,7 +162,7 @@ mod tests {
             device: Some("serial"),
             address: 0x3f8,
             bytes: 1,
-            rip: 0x1004,
+            rip: Some(0x1004),
         };
         let mut line = Vec::new();
         entry.write(2, &symbols, &mut line).unwrap();

@@ -9,7 +9,8 @@
 //! times: the clock is read again once an exit is noted. Without `--trace` it is one branch ([`crate::watch`]).
 //!
 //! FILE holds JSON lines. The first says what ran; one for each exit follows, in order for each vCPU (sort by `left_ns`
-//! for one order of all); the last holds KVM's counts. Times are nanoseconds, `left_ns` on CLOCK_MONOTONIC.
+//! for one order of all); the last holds KVM's counts. Times are nanoseconds, `left_ns` on CLOCK_MONOTONIC. What is not known
+//! is not there.
 //!
 //! A guest makes as many exits as it likes, and would fill the host's disk with them. So the file has a largest size
 //! (`--trace-limit`); the last line then says how many exits are not in it, and the summary counts those too.

@@ -261,7 +261,7 @@ mod tests {
                 device,
                 address: 0,
                 bytes: 1,
-                rip: 0,
+                rip: None,
             });
         }
         let count = |name: &str, count| (name.to_owned(), count);
