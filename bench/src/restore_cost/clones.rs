@@ -6,7 +6,7 @@
 //! weight is the slope over all but the first. Beside it stands what the processes' own books say, which know no kernel memory.
 //!
 //! Most of it is KVM's, and how much depends on who translates the guest's addresses. Where the processor does (nested paging), a
-//! clone weighs 568 KiB. The backend pvm shadows the guest's own page tables, and keeps two stocks of 40 pages for that with every
+//! clone weighs some 570 KiB. The backend pvm shadows the guest's own page tables, and keeps two stocks of 40 pages for that with every
 //! vCPU, and books on every page a guest could have: 931 KiB, 801 of them the kernel's. No VMM gets far below: a static C program
 //! whose VM has one vCPU, paging switched on and one instruction executed weighs 700 with 64 KiB of guest memory and 856 with the
 //! clone's 64 MiB; with paging left off 520 and 680. (32 of each, one series.)
