@@ -110,7 +110,7 @@ fn map_aligned(length: usize) -> Result<MmapRegion, MmapRegionError> {
     // kernel without huge pages refuses it, and nothing is lost.
     unsafe {
         let aligned = start.byte_add(skip);
-        // Most often there is nothing before them, and munmap(2) refuses nothing.
+        // Most often there is nothing before them, and munmap(2) refuses a length of 0 (EINVAL).
         if skip > 0 {
             libc::munmap(start, skip);
         }

@@ -19,20 +19,26 @@ pub enum End {
     Stopped(Moment),
 }
 
-/// Base of the code segment and instruction pointer after a reset (SDM volume 3, "First Instruction Executed").
-pub(crate) const RESET_VECTOR: (u64, u64) = (0xffff_0000, 0xfff0);
+/// Instruction pointer after a reset (SDM volume 3, "First Instruction Executed").
+const RESET_RIP: u64 = 0xfff0;
+
+/// Where a guest triple-faulted, by the instruction pointer KVM shows afterwards. AMD's processors leave the state of a vCPU undefined
+/// then (APM volume 2, "Shutdown Intercept"), so KVM resets it: the place is lost. No guest here has code where a reset leads.
+pub(crate) fn place_of_fault(rip: u64) -> Option<u64> {
+    (rip != RESET_RIP).then_some(rip)
+}
 
 /// Where a guest triple-faulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// KVM left the registers as they were.
+    /// Here.
     At {
         /// Instruction pointer.
         rip: u64,
         /// Address of the last page fault.
         cr2: u64,
     },
-    /// AMD's processors leave the state of a vCPU undefined then (APM volume 2, "Shutdown Intercept"), so KVM resets it.
+    /// KVM can no longer tell.
     Lost,
 }
 
@@ -40,7 +46,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fault::At { rip, cr2 } => write!(f, "at rip {rip:#x} (cr2 {cr2:#x})"),
-            Fault::Lost => f.write_str("(where is not known: on AMD its registers are lost with it)"),
+            Fault::Lost => f.write_str("(where is not known: its registers are lost with it, as always on AMD)"),
         }
     }
 }
@@ -132,16 +138,11 @@ fn sleep_until_killed() {
 
 fn triple_fault(vcpu: &VcpuFd) -> Error {
     mapped::check();
-    let place = match (vcpu.get_regs(), vcpu.get_sregs()) {
-        // Only a vCPU that was just reset is here: our guests start in 64-bit mode, where a code segment has no base.
-        (Ok(registers), Ok(special)) if (special.cs.base, registers.rip) == RESET_VECTOR => Fault::Lost,
-        (Ok(registers), Ok(special)) => Fault::At {
-            rip: registers.rip,
-            cr2: special.cr2,
-        },
-        _ => Fault::Lost,
-    };
-    Error::TripleFault(place)
+    let registers = vcpu
+        .get_regs()
+        .and_then(|general| Ok((general.rip, vcpu.get_sregs()?.cr2)));
+    let told = registers.ok().and_then(|(rip, cr2)| Some((place_of_fault(rip)?, cr2)));
+    Error::TripleFault(told.map_or(Fault::Lost, |(rip, cr2)| Fault::At { rip, cr2 }))
 }
 
 fn not_emulated(vcpu: &mut VcpuFd) -> Error {

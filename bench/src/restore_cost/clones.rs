@@ -7,9 +7,8 @@
 //!
 //! Most of it is KVM's, and how much depends on who translates the guest's addresses. Where the processor does (nested paging), a
 //! clone weighs some 570 KiB. The backend pvm shadows the guest's own page tables, and keeps two stocks of 40 pages for that with every
-//! vCPU, and books on every page a guest could have: 931 KiB, 801 of them the kernel's. No VMM gets far below: a static C program
-//! whose VM has one vCPU, paging switched on and one instruction executed weighs 700 with 64 KiB of guest memory and 856 with the
-//! clone's 64 MiB; with paging left off 520 and 680. (32 of each, one series.)
+//! vCPU (KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE in Linux's arch/x86/include/asm/kvm_types.h), and books on every page a guest could have:
+//! 931 KiB, 801 of them the kernel's.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;

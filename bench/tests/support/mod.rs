@@ -1,8 +1,5 @@
 //! `lab` as the tests of the studies run it.
 
-// clippy.toml allows unwrap in test functions; their helpers are tests too.
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -8,9 +8,9 @@ use protocol::marks::monotonic_ns;
 use super::Ledger;
 use super::entry::{Entry, Reason};
 use crate::machine::Machine;
-use crate::vcpu::RESET_VECTOR;
+use crate::vcpu::place_of_fault;
 
-/// Exits kept in memory before they are written: 4 MiB of them.
+/// Exits kept in memory before they are written: 4.5 MiB of them.
 const CHUNK: usize = 1 << 16;
 
 /// The account of one vCPU.
@@ -43,9 +43,10 @@ impl Account {
         if let Some(mut entry) = self.open.take() {
             entry.host_ns = now - entry.left_ns;
             let rip = vcpu.sync_regs().regs.rip;
-            // Not where the guest was: KVM for AMD has reset the vCPU.
-            let lost = entry.reason == Reason::Shutdown && rip == RESET_VECTOR.1;
-            entry.rip = (!lost).then_some(rip);
+            entry.rip = match entry.reason {
+                Reason::Shutdown => place_of_fault(rip),
+                _ => Some(rip),
+            };
             self.entries.push(entry);
             if self.entries.len() == CHUNK {
                 self.hand_over();
